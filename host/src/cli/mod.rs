@@ -1,0 +1,66 @@
+//! The `backhaul` program: one file per subcommand.
+//!
+//! Puts the library's parts together and talks to people; decides nothing
+//! about events. `anyhow` is used here and nowhere below.
+
+mod check;
+mod config;
+mod emit;
+mod serve;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Events that were accepted could not be delivered before the host stopped.
+const UNDELIVERED: u8 = 3;
+
+/// Carries events to whatever queue sits behind you, through sandboxed WASI
+/// components.
+#[derive(Parser)]
+#[command(name = "backhaul", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Emit(emit::Arguments),
+    Check(check::Arguments),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log();
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Emit(arguments) => emit::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("backhaul: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The log goes to standard error; `BACKHAUL_LOG` says what of it, in the form
+/// of the `tracing-subscriber` crate's `EnvFilter`.
+fn log() {
+    let filter = EnvFilter::try_from_env("BACKHAUL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// The tokio runtime of a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}

@@ -1,0 +1,227 @@
+//! `backhaul serve`: the sidecar. CloudEvents come in over HTTP and go to the
+//! plugins.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::config::{Config, Flags};
+use super::{UNDELIVERED, runtime};
+use crate::bus::EventBus;
+use crate::delivery::Delivery;
+use crate::http::{self, HttpServer, Readiness};
+use crate::pattern::Pattern;
+use crate::plugins::{Plugin, PluginHost};
+use crate::wasm::{Grants, WasmEngine};
+
+/// How long requests under way may take to end once the host stops.
+const REQUESTS_GRACE: Duration = Duration::from_secs(5);
+
+/// Takes CloudEvents over HTTP and carries them to the plugins.
+///
+/// Stops on SIGTERM or Ctrl-C: takes no more events, delivers what it has
+/// accepted, closes the plugins. A second signal ends it at once.
+///
+/// Exit code: 0 everything was delivered, 1 the host could not start, 2 wrong
+/// usage, 3 it stopped with events undelivered.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(super) fn run(Arguments { flags }: Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::from(flags)?;
+    runtime()?.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    // Bound first: a port that is taken should not cost the wait for plugins.
+    let listener = http::listen(config.listen).await?;
+    let engine = WasmEngine::with_cache(config.cache())?;
+    let folder = config.plugins.display();
+    let host = PluginHost::load(&config.plugins, &engine)
+        .await
+        .with_context(|| {
+            format!("the plugins folder {folder} cannot be read; name one with --plugins")
+        })?;
+    show(&host, config);
+    let deliveries: Vec<Delivery> = host.plugins().iter().map(|p| p.delivery.clone()).collect();
+
+    let stopping = Arc::new(AtomicBool::new(false));
+    let readiness = readiness(deliveries.is_empty(), stopping.clone());
+    let bus = EventBus::with_backend(host);
+    bus.forward(Pattern::any());
+
+    let address = listener.local_addr()?;
+    let server = HttpServer::new(bus.clone(), config.max_body, readiness);
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap_or_default() };
+    let mut serving = tokio::spawn(server.serve(listener, stopped));
+    eprintln!("listening on {address}");
+    show_curl(address);
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut serving => {
+            ended?.context("the HTTP server ended")?;
+            anyhow::bail!("the HTTP server ended");
+        }
+    };
+    tracing::info!(signal, "stopping: no new events are taken");
+    stopping.store(true, Ordering::Relaxed);
+    let _ = stop.send(());
+
+    tokio::select! {
+        code = drain(&bus, &deliveries, serving, config.drain) => Ok(code),
+        signal = signals.next() => {
+            tracing::error!(signal, undelivered = pending(&deliveries), "stopped at once");
+            Ok(ExitCode::from(UNDELIVERED))
+        }
+    }
+}
+
+/// Ends the requests under way, then delivers what was accepted.
+async fn drain(
+    bus: &EventBus,
+    deliveries: &[Delivery],
+    mut serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    grace: Duration,
+) -> ExitCode {
+    let deadline = Instant::now() + grace;
+    if tokio::time::timeout(REQUESTS_GRACE.min(grace), &mut serving)
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests did not end in time and are cut off");
+        serving.abort();
+    }
+    let waiting = pending(deliveries);
+    if waiting > 0 {
+        tracing::info!(waiting, ?grace, "delivering what was accepted");
+    }
+    match bus
+        .close(deadline.saturating_duration_since(Instant::now()))
+        .await
+    {
+        Ok(()) => {
+            tracing::info!("stopped: everything accepted was delivered or is a dead letter");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("stopped: {error}");
+            ExitCode::from(UNDELIVERED)
+        }
+    }
+}
+
+fn pending(deliveries: &[Delivery]) -> u64 {
+    deliveries
+        .iter()
+        .map(|delivery| delivery.stats().pending)
+        .sum()
+}
+
+fn readiness(no_plugins: bool, stopping: Arc<AtomicBool>) -> Readiness {
+    Arc::new(move || {
+        if stopping.load(Ordering::Relaxed) {
+            return Err("the host is stopping".to_owned());
+        }
+        match no_plugins {
+            true => Err("no plugin is loaded".to_owned()),
+            false => Ok(()),
+        }
+    })
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Tells the person at the terminal what is loaded and what it may touch.
+fn show(host: &PluginHost, config: &Config) {
+    let folder = config.plugins.display();
+    eprintln!(
+        "backhaul {}, plugins in {folder}:",
+        env!("CARGO_PKG_VERSION")
+    );
+    for plugin in host.plugins() {
+        show_plugin(plugin);
+    }
+    for refused in host.refused() {
+        eprintln!(
+            "  NOT LOADED {}: {}",
+            refused.file.display(),
+            refused.reason
+        );
+    }
+    if host.plugins().is_empty() {
+        eprintln!(
+            "  no plugin is loaded: events are refused until one is; copy NAME.wasm there and start again"
+        );
+    }
+}
+
+fn show_plugin(plugin: &Plugin) {
+    let Plugin {
+        name,
+        file,
+        events,
+        grants,
+        ..
+    } = plugin;
+    let events: Vec<&str> = events.iter().map(Pattern::as_str).collect();
+    eprintln!("  {name} ({}) takes {}", file.display(), events.join(", "));
+    let Grants { tcp, files, env } = grants;
+    for grant in tcp {
+        eprintln!("    may connect to {grant}");
+    }
+    for grant in files {
+        let how = if grant.write {
+            "read and write"
+        } else {
+            "read"
+        };
+        eprintln!("    may {how} {} as {}", grant.host.display(), grant.guest);
+    }
+    if !env.is_empty() {
+        let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+        eprintln!("    sees the variables {}", names.join(", "));
+    }
+    if tcp.is_empty() && files.is_empty() && env.is_empty() {
+        eprintln!("    may touch nothing");
+    }
+}
+
+fn show_curl(address: std::net::SocketAddr) {
+    eprintln!(
+        "post an event:\n  \
+         curl -i http://{address}/events -H 'content-type: application/json' \
+         -H 'ce-specversion: 1.0' -H 'ce-id: 1' -H 'ce-source: /curl' -H 'ce-type: after:signup' \
+         -d '{{\"user\":1}}'"
+    );
+}

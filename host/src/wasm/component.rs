@@ -1,0 +1,159 @@
+//! A compiled component, and what can be said of it without running it.
+
+use std::fmt;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstancePre};
+
+use super::LoadError;
+use super::bindings::{ASYNC_BACKEND, BLOCKING_BACKEND};
+use super::engine::WasmEngine;
+use super::instance::State;
+
+/// Which of the contract's worlds a component implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// `backend`: exports `async-backend`.
+    Backend,
+    /// `blocking-backend`: exports `blocking-backend`.
+    BlockingBackend,
+}
+
+impl World {
+    pub(super) fn interface(self) -> &'static str {
+        match self {
+            World::Backend => ASYNC_BACKEND,
+            World::BlockingBackend => BLOCKING_BACKEND,
+        }
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            World::Backend => "backend",
+            World::BlockingBackend => "blocking-backend",
+        })
+    }
+}
+
+/// A compiled component that exports a backend and imports nothing this host
+/// lacks. Cloning is cheap.
+#[derive(Clone)]
+pub struct Component {
+    pub(super) engine: WasmEngine,
+    pub(super) pre: InstancePre<State>,
+    pub(super) functions: Functions,
+    world: World,
+}
+
+/// Where the three functions are, so that no instance looks them up by name.
+#[derive(Clone, Copy)]
+pub(super) struct Functions {
+    pub(super) name: ComponentExportIndex,
+    pub(super) publish: ComponentExportIndex,
+    pub(super) close: ComponentExportIndex,
+}
+
+impl Component {
+    /// Refuses, with what they are, bytes that are no component at all.
+    pub(super) fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
+        let problem = match wasm {
+            [] => "the file is empty; was it copied whole?",
+            [b'\0', b'a', b's', b'm', version @ ..] => match version {
+                [_, _, 1, 0, ..] => return Ok(()),
+                [1, 0, 0, 0, ..] => {
+                    "it is a core Wasm module, not a component; build it for wasm32-wasip2, \
+                     or make it a component with `wasm-tools component new`"
+                }
+                [_, _, _, _, ..] => "it is Wasm of a kind this host does not know",
+                _ => "it ends within the first 8 bytes; was it copied whole?",
+            },
+            _ => "it is not Wasm: it does not start with \\0asm",
+        };
+        Err(LoadError::NotAComponent(problem.to_owned()))
+    }
+
+    pub(super) fn new(engine: WasmEngine, compiled: Compiled) -> Result<Component, LoadError> {
+        let exported = |world: &World| compiled.get_export_index(None, world.interface()).is_some();
+        let Some(world) = [World::Backend, World::BlockingBackend]
+            .into_iter()
+            .find(exported)
+        else {
+            return Err(wrong_world(&engine, &compiled));
+        };
+        let interface = compiled.get_export_index(None, world.interface());
+        let function = |name: &str| {
+            compiled
+                .get_export_index(interface.as_ref(), name)
+                .ok_or_else(|| {
+                    LoadError::WrongWorld(format!(
+                        "its {} lacks the function `{name}`",
+                        world.interface()
+                    ))
+                })
+        };
+        let functions = Functions {
+            name: function("name")?,
+            publish: function("publish")?,
+            close: function("close")?,
+        };
+        let pre = engine
+            .inner()
+            .linker
+            .instantiate_pre(&compiled)
+            .map_err(|error| {
+                LoadError::MissingImport(format!(
+                    "it imports what this host does not provide: {error:#}. A backend may import \
+                 WASI 0.2 and 0.3: clocks, random, cli, filesystem and sockets"
+                ))
+            })?;
+        Ok(Component {
+            engine,
+            pre,
+            functions,
+            world,
+        })
+    }
+
+    /// The world it implements.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
+    /// The interfaces it imports, by name.
+    pub fn imports(&self) -> Vec<String> {
+        let ty = self.pre.component().component_type();
+        ty.imports(&self.engine.inner().engine)
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("world", &self.world)
+            .finish_non_exhaustive()
+    }
+}
+
+fn wrong_world(engine: &WasmEngine, compiled: &Compiled) -> LoadError {
+    let ty = compiled.component_type();
+    let exports: Vec<String> = ty
+        .exports(&engine.inner().engine)
+        .map(|(name, export)| match export.ty {
+            ComponentItem::ComponentInstance(_) => name.to_owned(),
+            ComponentItem::ComponentFunc(_) => format!("the function {name}"),
+            _ => format!("the item {name}"),
+        })
+        .collect();
+    let exports = match exports.as_slice() {
+        [] => "nothing".to_owned(),
+        exports => super::text::printable(&exports.join(", "), 500),
+    };
+    LoadError::WrongWorld(format!(
+        "it is a component, but not a backend: it exports {exports}; a backend exports \
+         {ASYNC_BACKEND} or {BLOCKING_BACKEND}"
+    ))
+}
