@@ -278,7 +278,7 @@ fn agent() -> ureq::Agent {
 
 fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let mut response = response.expect("the host answers");
-    let retry_after = response.headers().get("retry-after");
+    let retry_after = response.headers().get("retry-after").cloned();
     let body = response.body_mut().read_to_string().expect("a body");
     Answer {
         status: response.status().as_u16(),
