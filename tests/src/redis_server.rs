@@ -67,12 +67,12 @@ impl RedisServer {
             .spawn()
             .expect("redis-server starts");
         self.process = Some(process);
-        // A server that wants a password is there, too.
         wait_for("redis-server to answer", || {
-            match self.client().get_connection() {
-                Ok(mut connection) => redis::cmd("PING").query(&mut connection).ok().map(|()| ()),
-                Err(error) if error.kind() == redis::ErrorKind::AuthenticationFailed => Some(()),
-                Err(_) => None,
+            let mut connection = self.client().get_connection().ok()?;
+            match redis::cmd("PING").query::<()>(&mut connection) {
+                Ok(()) => Some(()),
+                // A server that wants a password is there, too.
+                Err(error) => (error.code() == Some("NOAUTH")).then_some(()),
             }
         });
     }

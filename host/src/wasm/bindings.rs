@@ -12,7 +12,7 @@ use crate::event::Event;
 /// The interface of world `backend`.
 pub(super) const ASYNC_BACKEND: &str = "backhaul:backend/async-backend@0.1.0";
 
-/// The interface of world `blocking-backend`.
+/// The interface of world `backend-blocking`.
 pub(super) const BLOCKING_BACKEND: &str = "backhaul:backend/blocking-backend@0.1.0";
 
 /// `name: func() -> string`

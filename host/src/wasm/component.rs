@@ -15,7 +15,7 @@ use super::instance::State;
 pub enum World {
     /// `backend`: exports `async-backend`.
     Backend,
-    /// `blocking-backend`: exports `blocking-backend`.
+    /// `backend-blocking`: exports `blocking-backend`.
     BlockingBackend,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             World::Backend => "backend",
-            World::BlockingBackend => "blocking-backend",
+            World::BlockingBackend => "backend-blocking",
         })
     }
 }

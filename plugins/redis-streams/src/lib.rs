@@ -1,0 +1,39 @@
+//! Backend `redis-streams`: adds each event to a Redis stream with `XADD`.
+mod settings;
+
+use backhaul_guest::{Backend, Event, Failure, OpenError};
+use redis::{Connection, Value};
+use settings::Settings;
+
+struct RedisStreams(Settings, Connection);
+
+impl Backend for RedisStreams {
+    const NAME: &'static str = "redis-streams";
+
+    fn open() -> Result<Self, OpenError> {
+        let settings = Settings::from_env()?;
+        let connection = settings.connect()?;
+        Ok(Self(settings, connection))
+    }
+
+    fn publish(&mut self, events: &[Event]) -> Result<(), Vec<Failure>> {
+        let Self(settings, connection) = self;
+        // Redis works on one chunk while the next is encoded. If one cannot be
+        // sent, the replies still tell which events of those before are in.
+        let mut chunks = events.chunks(64).map(|chunk| settings.xadds(chunk));
+        let _ = chunks.try_for_each(|xadds| connection.send_packed_command(&xadds));
+        let mut failures = Vec::new();
+        for index in 0..events.len() {
+            match connection.recv_response() {
+                Ok(Value::ServerError(error)) => failures.push(settings.refused(index, &error)),
+                Ok(_) => {}
+                Err(error) => {
+                    failures.extend(settings.lost(index..events.len(), &error));
+                    break;
+                }
+            }
+        }
+        Err(failures)
+    }
+}
+backhaul_guest::export!(RedisStreams);

@@ -1,0 +1,251 @@
+//! What `redis-streams` takes from its environment, and what follows from it:
+//! how to connect, how an event becomes an `XADD`, what a refusal means.
+//!
+//! | setting | meaning | default |
+//! | --- | --- | --- |
+//! | `REDIS_URL` | `redis://[user[:password]@]host[:port][/database]` | `redis://127.0.0.1:6379` |
+//! | `REDIS_PASSWORD` | takes the place of the URL's, so that it can come from a file | none |
+//! | `REDIS_STREAM` | key of the stream | `backhaul:events` |
+//! | `REDIS_MAXLEN` | entries to keep, at least 1; Redis trims in steps (`MAXLEN ~`) | no trimming |
+//! | `REDIS_FIELDS` | fields of an entry: `attributes` or `cloudevent` | `attributes` |
+//!
+//! With `attributes` an entry has the fields `id`, `type`, `source`, `time` and
+//! `data` (as the producer gave it), then `subject`, `datacontenttype` and the
+//! other attributes the event has. With `cloudevent` it has `type`, to filter by
+//! without parsing, and `event`, the event in CloudEvents' JSON format.
+
+use backhaul_guest::{
+    Event, Failure, OpenError, SettingError, parsed_setting, setting, setting_or,
+};
+use redis::{Client, Cmd, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisWrite};
+use redis::{
+    ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, ServerError,
+};
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::time::Duration;
+
+/// For connecting, and for each of the (at most two) replies while logging in.
+/// Connecting, [`REPLY_TIMEOUT`] for the first reply and once more for a batch
+/// stay below the 5 seconds a call may take, so that the host learns what was
+/// slow.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// For a reply to come. WASI's sockets know no time-out for sending: a server
+/// that stops reading in the middle of a batch larger than the socket's buffers
+/// is noticed by the host's limit for the call.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+pub(crate) struct Settings {
+    /// Address, credentials and database.
+    client: Client,
+    /// Host and port, for messages; a URL may hold a password.
+    address: String,
+    stream: String,
+    maxlen: Option<NonZeroU64>,
+    fields: Fields,
+}
+
+enum Fields {
+    Attributes,
+    CloudEvent,
+}
+
+impl Settings {
+    pub(crate) fn from_env() -> Result<Self, SettingError> {
+        let (url, password) = (
+            setting_or("REDIS_URL", "redis://127.0.0.1:6379"),
+            setting("REDIS_PASSWORD").ok(),
+        );
+        let info = connection_info(&url, password).ok_or_else(|| {
+            let expected = "redis://[user[:password]@]host[:port][/database], without TLS and with special characters in % notation";
+            SettingError::invalid_secret("REDIS_URL", expected)
+        })?;
+        let fields = match setting_or("REDIS_FIELDS", "attributes").as_str() {
+            "attributes" => Fields::Attributes,
+            "cloudevent" => Fields::CloudEvent,
+            other => {
+                let expected = "attributes or cloudevent";
+                return Err(SettingError::invalid("REDIS_FIELDS", other, expected));
+            }
+        };
+        Ok(Self {
+            address: info.addr().to_string(),
+            client: Client::open(info)
+                .map_err(|_| SettingError::invalid_secret("REDIS_URL", "a Redis address"))?,
+            stream: setting_or("REDIS_STREAM", "backhaul:events"),
+            maxlen: parsed_setting("REDIS_MAXLEN", "a whole number of entries, at least 1")?,
+            fields,
+        })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Connection, OpenError> {
+        self.try_connect().map_err(|error| {
+            match error.kind() {
+                ErrorKind::AuthenticationFailed => format!(
+                    "Redis at {} refused user or password; check REDIS_URL and REDIS_PASSWORD",
+                    self.address
+                ),
+                _ => format!(
+                    "cannot connect to Redis at {0}; is it running, and {0} granted as tcp? {1}",
+                    self.address,
+                    explain(&error)
+                ),
+            }
+            .into()
+        })
+    }
+
+    fn try_connect(&self) -> RedisResult<Connection> {
+        let mut connection = self.client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+        connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        // Finds a server that accepts but does not answer before a batch is sent.
+        // A refusal (`NOAUTH`, `NOPERM`) is an answer; `XADD` may fare better.
+        connection.req_command(&redis::cmd("PING"))?;
+        Ok(connection)
+    }
+
+    /// One `XADD` for each event, in the form they are sent.
+    pub(crate) fn xadds(&self, events: &[Event]) -> Vec<u8> {
+        let size: usize = events.iter().map(|event| event.data.len() + 512).sum();
+        let (mut packed, mut command) = (Vec::with_capacity(size), Cmd::new());
+        for event in events {
+            self.xadd(event, &mut command);
+            command.write_packed_command(&mut packed);
+        }
+        packed
+    }
+
+    fn xadd(&self, event: &Event, command: &mut Cmd) {
+        command.clear();
+        command.arg("XADD").arg(&self.stream);
+        if let Some(maxlen) = self.maxlen {
+            command.arg("MAXLEN").arg("~").arg(maxlen.get());
+        }
+        command.arg("*");
+        match self.fields {
+            Fields::Attributes => attribute_fields(event, command),
+            Fields::CloudEvent => {
+                let mut json = Vec::with_capacity(event.data.len() + 512);
+                event.append_cloudevent_json(&mut json);
+                command.arg("type").arg(&event.event_type);
+                command.arg("event").arg(json);
+            }
+        }
+    }
+
+    /// What a refusal by the server means for the event at `index`.
+    ///
+    /// Only an event above the server's size limit is at fault itself. Anything
+    /// else would meet every event alike and can be put right on the server or in
+    /// the manifest, a key of another type (`WRONGTYPE`) and missing rights
+    /// included: given up as permanent, a mistake of an operator would turn the
+    /// whole flow into dead letters.
+    pub(crate) fn refused(&self, index: usize, error: &ServerError) -> Failure {
+        let (code, details) = (error.code(), error.details().unwrap_or_default());
+        if details.contains("invalid bulk length") {
+            let message = "larger than Redis accepts (its setting proto-max-bulk-len)";
+            return Failure::permanent(index, message);
+        }
+        let hint = match code {
+            // A command of many or large arguments is refused before its name is read.
+            _ if code == "NOAUTH" || details.contains("unauthenticated") => {
+                "; Redis asks for a password, set REDIS_PASSWORD or REDIS_URL".to_owned()
+            }
+            "NOPERM" => format!("; allow the user XADD on the key {:?}", self.stream),
+            "WRONGTYPE" => format!("; remove the key {:?} or change REDIS_STREAM", self.stream),
+            _ => String::new(),
+        };
+        Failure::retryable(index, format!("Redis refused: {code} {details}{hint}"))
+    }
+
+    /// What the loss of the connection means for the events without a reply.
+    pub(crate) fn lost(&self, unanswered: Range<usize>, error: &RedisError) -> Vec<Failure> {
+        let message = format!(
+            "no acknowledgement from Redis at {}: {}",
+            self.address,
+            explain(error)
+        );
+        Failure::all_retryable(unanswered, message)
+    }
+}
+
+fn attribute_fields(event: &Event, command: &mut Cmd) {
+    command.arg("id").arg(&event.id);
+    command.arg("type").arg(&event.event_type);
+    command.arg("source").arg(&event.source);
+    if let Some(time) = event.time_rfc3339() {
+        command.arg("time").write_arg_fmt(time);
+    }
+    command.arg("data").arg(event.data.as_slice());
+    if let Some(subject) = &event.subject {
+        command.arg("subject").arg(subject);
+    }
+    if let Some(content_type) = &event.content_type {
+        command.arg("datacontenttype").arg(content_type);
+    }
+    for (name, value) in &event.attributes {
+        command.arg(name).arg(value);
+    }
+}
+
+/// `None` if the URL cannot be used. The crate's error is not passed on: it may
+/// quote parts of the URL.
+fn connection_info(url: &str, password: Option<String>) -> Option<ConnectionInfo> {
+    let info = url.into_connection_info().ok()?;
+    if !matches!(info.addr(), ConnectionAddr::Tcp(..)) {
+        return None;
+    }
+    let mut redis = info.redis_settings().clone();
+    if let Some(password) = password {
+        redis = redis.set_password(password);
+    }
+    // RESP2: one reply for each command, with no pushes between them. No name of
+    // the library: each of those replies would add its own time-out.
+    redis = redis.set_protocol(ProtocolVersion::RESP2);
+    Some(info.set_redis_settings(redis.set_skip_set_lib_name()))
+}
+
+/// The crate passes on the errors of WASI sockets, which call a time-out
+/// "Resource temporarily unavailable".
+fn explain(error: &RedisError) -> String {
+    if error.is_timeout() {
+        "it does not answer in time".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_url_that_cannot_be_used_is_refused_and_one_with_odd_parts_is_not() {
+        for bad in [
+            "",
+            "127.0.0.1:6379",
+            "http://127.0.0.1",
+            "rediss://127.0.0.1",
+            "unix:///run/redis.sock",
+            "redis://127.0.0.1:port",
+            "redis://127.0.0.1/database",
+            "redis://",
+        ] {
+            assert!(connection_info(bad, None).is_none(), "{bad}");
+        }
+        let info = connection_info("redis://user:a%2Fb@[::1]/3?protocol=resp3", None);
+        let info = info.expect("a valid URL");
+        assert_eq!(info.redis_settings().password(), Some("a/b"));
+        assert_eq!(info.redis_settings().db(), 3);
+        assert_eq!(info.redis_settings().protocol(), ProtocolVersion::RESP2);
+        assert_eq!(info.addr().to_string(), "::1:6379");
+    }
+
+    #[test]
+    fn the_password_setting_takes_the_place_of_the_urls() {
+        let info = connection_info("redis://:old@localhost", Some("new".into()));
+        let info = info.expect("a valid URL");
+        assert_eq!(info.redis_settings().password(), Some("new"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Has an empty name.
+
+test_guests::export_name!(String::new());

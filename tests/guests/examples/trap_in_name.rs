@@ -1,0 +1,3 @@
+//! Traps when the host asks for its name.
+
+test_guests::export_name!(panic!("no name"));

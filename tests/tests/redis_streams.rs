@@ -1,0 +1,235 @@
+//! Events are in a real Redis stream, carried by the `redis-streams` plugin,
+//! also when Redis comes late, goes away, or stands still.
+
+use backhaul_tests::host::{Host, Workspace};
+use backhaul_tests::redis_server::RedisServer;
+use backhaul_tests::{components, wait_for};
+
+const STREAM: &str = "backhaul:events";
+
+/// The manifest for a server, with further lines under `[limits]`.
+fn manifest(redis: &RedisServer, limits: &str) -> String {
+    format!(
+        "[grants]\ntcp = [\"{}\"]\nenv = {{ REDIS_URL = \"{}\" }}\n[limits]\n{limits}\n",
+        redis.address(),
+        redis.url(),
+    )
+}
+
+fn workspace(redis: &RedisServer, limits: &str) -> Workspace {
+    let workspace = Workspace::new();
+    let component = components::plugin("redis-streams");
+    workspace.add_plugin("redis-streams", &component, &manifest(redis, limits));
+    workspace
+}
+
+fn wait_for_entries(redis: &RedisServer, count: usize) {
+    wait_for(&format!("{count} entries"), || {
+        (redis.len(STREAM) >= count).then_some(())
+    });
+}
+
+/// Ids `PREFIX-0` to `PREFIX-(count-1)`.
+fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{prefix}-{n}")).collect()
+}
+
+fn assert_delivers_all_and_stops(host: Host) {
+    let (status, log) = host.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_dropped_in_component_carries_events_to_a_redis_stream() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let workspace = workspace(&redis, "");
+    let host = workspace.serve();
+    assert!(
+        host.log()
+            .contains(&format!("may connect to {}", redis.address())),
+        "{}",
+        host.log()
+    );
+    let event = r#"{"specversion":"1.0","id":"1","source":"/tests","type":"after:signup",
+        "time":"2026-01-31T12:00:00Z","subject":"ada","traceparent":"00-1","data":{"user": 1}}"#;
+    let answer = host.post(&[("content-type", "application/cloudevents+json")], event);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    wait_for_entries(&redis, 1);
+    let entry: std::collections::BTreeMap<_, _> =
+        redis.entries(STREAM).remove(0).into_iter().collect();
+    let expected = [
+        ("id", "1"),
+        ("type", "after:signup"),
+        ("source", "/tests"),
+        ("time", "2026-01-31T12:00:00Z"),
+        ("data", r#"{"user": 1}"#),
+        ("subject", "ada"),
+        ("datacontenttype", "application/json"),
+        ("traceparent", "00-1"),
+    ];
+    assert_eq!(
+        entry,
+        expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn the_example_manifest_has_four_lines_and_loads() {
+    let manifest = components::plugin("redis-streams").with_extension("toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let lines = manifest
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    assert!(lines.count() <= 4, "{manifest}");
+    let workspace = Workspace::new();
+    workspace.add_plugin(
+        "redis-streams",
+        &components::plugin("redis-streams"),
+        &manifest,
+    );
+    let host = workspace.serve();
+    assert!(
+        host.log()
+            .contains("redis-streams (plugins/redis-streams.wasm)"),
+        "{}",
+        host.log()
+    );
+}
+
+#[test]
+fn many_events_arrive_once_and_in_order_beside_another_plugin() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let workspace = workspace(&redis, "");
+    workspace.add_file_plugin();
+    let host = workspace.serve();
+    for n in 0..20 {
+        assert_eq!(host.post_batch(&format!("{n}"), 250).status, 202);
+    }
+    wait_for_entries(&redis, 5000);
+    let expected: Vec<String> = (0..20).flat_map(|n| ids(&n.to_string(), 250)).collect();
+    assert_eq!(redis.field(STREAM, "id"), expected);
+    let lines = workspace.wait_for_file_lines(5000);
+    assert!(
+        lines
+            .iter()
+            .map(|line| line["id"].as_str().unwrap())
+            .eq(&expected)
+    );
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn what_was_accepted_before_redis_was_there_is_delivered_when_it_is() {
+    let Some(mut redis) = RedisServer::start() else {
+        return;
+    };
+    redis.stop();
+    let workspace = workspace(&redis, "");
+    let host = workspace.serve();
+    assert_eq!(host.post_batch("early", 300).status, 202);
+    host.wait_for_log("events were not taken and are tried again");
+    let log = host.log();
+    assert!(log.contains("cannot connect to Redis"), "{log}");
+    redis.start_again();
+    wait_for_entries(&redis, 300);
+    host.wait_for_log("the backend takes events again");
+    assert_eq!(redis.field(STREAM, "id"), ids("early", 300));
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn nothing_is_lost_while_redis_goes_away_and_comes_back() {
+    let Some(mut redis) = RedisServer::start() else {
+        return;
+    };
+    let workspace = workspace(&redis, "");
+    let host = workspace.serve();
+    for round in 0..3 {
+        assert_eq!(host.post_batch(&format!("up-{round}"), 100).status, 202);
+        redis.stop();
+        assert_eq!(host.post_batch(&format!("down-{round}"), 100).status, 202);
+        redis.start_again();
+    }
+    let expected: Vec<String> = (0..3)
+        .flat_map(|round| {
+            [
+                ids(&format!("up-{round}"), 100),
+                ids(&format!("down-{round}"), 100),
+            ]
+        })
+        .flatten()
+        .collect();
+    wait_for("every event in the stream", || {
+        let mut arrived = redis.field(STREAM, "id");
+        arrived.sort_unstable();
+        arrived.dedup();
+        (arrived.len() == expected.len()).then_some(())
+    });
+    // At least once: a batch that was cut off is offered again from where its
+    // acknowledgements ended.
+    let mut arrived = redis.field(STREAM, "id");
+    let duplicates = arrived.len() - expected.len();
+    assert!(duplicates <= 300, "{duplicates} duplicates");
+    let mut seen = std::collections::HashSet::new();
+    arrived.retain(|id| seen.insert(id.clone()));
+    assert_eq!(arrived, expected, "in order, but for duplicates");
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn a_redis_that_stands_still_is_waited_for_and_nothing_is_lost() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let workspace = workspace(&redis, "timeout = \"500ms\"");
+    workspace.add_file_plugin();
+    let host = workspace.serve();
+    assert_eq!(host.post_batch("before", 10).status, 202);
+    wait_for_entries(&redis, 10);
+    redis.freeze();
+    assert_eq!(host.post_batch("during", 10).status, 202);
+    host.wait_for_log("events were not taken and are tried again");
+    workspace.wait_for_file_lines(20); // the other plugin does not feel it
+    redis.thaw();
+    wait_for("every event in the stream", || {
+        let arrived = redis.field(STREAM, "id");
+        ids("during", 10)
+            .iter()
+            .all(|id| arrived.contains(id))
+            .then_some(())
+    });
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn wrong_credentials_are_explained_without_the_password_and_lose_nothing() {
+    let Some(redis) = RedisServer::with(&["--requirepass", "right-password"]) else {
+        return;
+    };
+    let workspace = Workspace::new();
+    let manifest = |password: &str| {
+        format!(
+            "[grants]\ntcp = [\"{}\"]\nenv = {{ REDIS_URL = \"redis://:{password}@{}\" }}\n",
+            redis.address(),
+            redis.address()
+        )
+    };
+    let component = components::plugin("redis-streams");
+    workspace.add_plugin("redis-streams", &component, &manifest("wrong-password"));
+    let host = workspace.serve_with(&["--drain", "200ms"]);
+    assert_eq!(host.post_event("1", "t", "1").status, 202);
+    host.wait_for_log("refused user or password");
+    let (status, log) = host.stop();
+    assert!(!log.contains("wrong-password"), "{log}");
+    assert_eq!(
+        status.code(),
+        Some(3),
+        "it says that an event was not delivered: {log}"
+    );
+    assert!(log.contains("1 events were not delivered"), "{log}");
+}
