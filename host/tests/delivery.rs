@@ -111,7 +111,7 @@ async fn only_the_failed_events_of_a_batch_are_offered_again() {
                     });
                     continue;
                 }
-                self.taken.publish(&[event.clone()]).await?;
+                self.taken.publish(std::slice::from_ref(event)).await?;
             }
             if failures.is_empty() {
                 Ok(())

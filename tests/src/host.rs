@@ -235,6 +235,15 @@ impl Host {
         answer(agent().get(format!("{}{path}", self.url())).call())
     }
 
+    /// The memory it occupies now, in bytes (Linux's `VmRSS`).
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("the status of the host");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.expect("VmRSS in kB") * 1024
+    }
+
     /// Asks it to stop, without waiting.
     pub fn terminate(&self) {
         kill_process(pid(&self.process), Signal::TERM).expect("the host gets SIGTERM");
@@ -245,9 +254,9 @@ impl Host {
         let status = wait_for("the host to end", || {
             self.process.try_wait().expect("its state")
         });
-        self.reader
-            .take()
-            .map(|reader| reader.join().expect("the log's reader"));
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log's reader");
+        }
         (status, self.log())
     }
 

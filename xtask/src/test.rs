@@ -84,6 +84,8 @@ impl Test {
         no_skip: bool,
     ) -> Result<()> {
         let sh = &workspace.sh;
+        // The end-to-end tests start the program; a chosen part would not build it.
+        cmd!(sh, "cargo build --package backhaul").run()?;
         let args = &self.args;
         // Given both, cargo would ignore a --package among the arguments.
         let workspace = args.is_empty().then_some("--workspace");

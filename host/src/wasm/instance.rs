@@ -20,7 +20,7 @@ use super::bindings::{
 };
 use super::component::Component;
 use super::grants::{Denials, Grants, Network};
-use super::limits::{Limits, MAX_COPIED_BYTES, MemoryMeter};
+use super::limits::{Limits, MAX_COPIED_BYTES, MAX_HANDLES, MemoryMeter};
 use super::output::LogStream;
 use super::text::printable;
 use crate::backend::{Failure, PublishError};
@@ -101,9 +101,11 @@ impl Instance {
         wasi.stdout(LogStream::new(label.clone(), "stdout"));
         wasi.stderr(LogStream::new(label.clone(), "stderr"));
         grants.apply(&mut wasi, network.clone())?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
         let state = State {
             wasi: wasi.build(),
-            table: ResourceTable::new(),
+            table,
             memory: MemoryMeter::new(limits.memory),
             network,
             asked: HashMap::new(),

@@ -17,6 +17,11 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// memory in the host's.
 pub(super) const MAX_COPIED_BYTES: usize = 16 << 20;
 
+/// The most handles one instance may hold: files, sockets, their streams, and
+/// what it waits with. A TCP connection takes three. It bounds the host's file
+/// descriptors, of which a process often has 1,024, that a guest can use up.
+pub(super) const MAX_HANDLES: usize = 512;
+
 /// What one plugin may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -39,7 +39,8 @@ impl LogStream {
                 Some((b'\n', text)) => (text, true),
                 _ => (part, false),
             };
-            let room = MAX_LINE - line.len();
+            // One byte more than is shown, so that `log` knows what to mark as cut.
+            let room = MAX_LINE + 1 - line.len();
             line.extend_from_slice(&text[..text.len().min(room)]);
             if ended {
                 self.log(&line);

@@ -1,7 +1,10 @@
-//! An asynchronous backend whose first `publish` never completes.
+//! An asynchronous backend whose first `publish` waits in the host for an hour.
 
 use backhaul_guest::{AsyncBackend, Event, Failure, OpenError};
 use test_guests::{first_time, record};
+use wasip3::clocks::monotonic_clock::wait_for;
+
+const HOUR: u64 = 3_600_000_000_000;
 
 struct StallAsync;
 
@@ -14,7 +17,7 @@ impl AsyncBackend for StallAsync {
 
     async fn publish(&mut self, events: &[Event]) -> Result<(), Vec<Failure>> {
         if first_time() {
-            std::future::pending::<()>().await;
+            wait_for(HOUR).await;
         }
         record(events)
     }

@@ -1,0 +1,131 @@
+//! The memory limit, and what a guest can make of its memory in the host's.
+
+use std::fs;
+use std::path::Path;
+
+use backhaul::wasm::{Grants, Limits};
+use backhaul::{AsyncBackend, Delivery, DeliveryOptions};
+use backhaul_tests::host::Workspace;
+use backhaul_tests::{components, wait_for};
+
+use crate::guest::{GENEROUS, Out, ask, broken, events, ids, start, within};
+
+const MIB: u64 = 1 << 20;
+
+fn limited() -> Limits {
+    Limits {
+        memory: 16 * MIB,
+        ..within(GENEROUS)
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_takes_too_much_memory_is_told_so_and_replaced() {
+    let out = Out::new();
+    let backend = start("grow_memory", out.grants(), limited()).await;
+    let reason = broken(&backend, &events(3)).await;
+    assert!(
+        reason.contains(
+            "in `publish`, it ran over its limit of 16 MiB of memory; see `memory` under [limits]"
+        ),
+        "{reason}"
+    );
+    let delivery = Delivery::new(backend, DeliveryOptions::default());
+    delivery.publish(&events(3)).await.unwrap();
+    delivery.close(GENEROUS).await.unwrap();
+    assert_eq!(out.published(), ids(3));
+}
+
+#[tokio::test]
+async fn a_plugin_that_copes_with_a_refusal_gets_what_its_limit_says_and_lives_on() {
+    let backend = start("grow_memory_politely", Grants::default(), limited()).await;
+    for _ in 0..3 {
+        let blocks: u64 = ask(&backend, "").await.parse().unwrap();
+        assert!((8..16).contains(&blocks), "{blocks} MiB of 16");
+    }
+}
+
+/// The guest has 16 MiB, the batch and its answers are small.
+const MARGIN: u64 = 32 * MIB;
+
+#[test]
+fn a_plugin_that_takes_memory_again_and_again_costs_the_host_its_limit_and_no_more() {
+    let workspace = Workspace::new();
+    let manifest = "[limits]\nmemory = \"16MiB\"";
+    workspace.add_plugin("hog", &components::test_guest("grow_memory"), manifest);
+    workspace.add_file_plugin();
+    let host = workspace.serve();
+    let before = Memory::of_host_in(workspace.path());
+
+    assert_eq!(host.post_batch("e", 20).status, 202);
+    wait_for("five instances to have taken what they could", || {
+        (host.log().matches("taking memory").count() >= 5).then_some(())
+    });
+    host.wait_for_log("it ran over its limit of 16 MiB of memory");
+    let after = Memory::of_host_in(workspace.path());
+    let grown = after.peak - before.now;
+    assert!(
+        grown < 16 * MIB + MARGIN,
+        "the host grew by {} MiB",
+        grown / MIB
+    );
+
+    let lines = workspace.wait_for_file_lines(20);
+    assert_eq!(lines.len(), 20, "the other plugin has them all, once");
+}
+
+#[test]
+fn overlapping_error_texts_cost_the_host_no_more_than_a_bounded_copy() {
+    let workspace = Workspace::new();
+    let manifest = "[limits]\nmemory = \"16MiB\"";
+    let guest = components::test_guest("overlapping_errors");
+    workspace.add_plugin("liar", &guest, manifest);
+    workspace.add_file_plugin();
+    let host = workspace.serve();
+    let before = Memory::of_host_in(workspace.path());
+
+    assert_eq!(host.post_batch("e", 20).status, 202);
+    host.wait_for_log("events were not taken and are tried again backend=\"overlapping-errors\"");
+    workspace.wait_for_file_lines(20);
+    let grown = Memory::of_host_in(workspace.path()).peak - before.now;
+    // The guest's memory, the 16 MiB one call may have copied, and as much
+    // again while a buffer is moved.
+    assert!(
+        grown < 48 * MIB + MARGIN,
+        "the host grew by {} MiB",
+        grown / MIB
+    );
+}
+
+/// What a process holds in memory, in bytes.
+struct Memory {
+    now: u64,
+    peak: u64,
+}
+
+impl Memory {
+    /// Of the program that runs in `folder`.
+    fn of_host_in(folder: &Path) -> Memory {
+        let folder = folder.canonicalize().expect("the workspace");
+        let runs_there = |process: &std::path::PathBuf| {
+            fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder)
+        };
+        let process = fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(runs_there)
+            .expect("a program that runs in the workspace");
+        let status = fs::read_to_string(process.join("status")).expect("its status");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            1024 * kilobytes
+                .and_then(|text| text.parse::<u64>().ok())
+                .expect("a size in kB")
+        };
+        Memory {
+            now: field("VmRSS:"),
+            peak: field("VmHWM:"),
+        }
+    }
+}
