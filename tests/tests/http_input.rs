@@ -9,6 +9,14 @@ use backhaul_tests::host::{Answer, Host, Workspace};
 const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json");
 const BATCHED: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
 
+/// Headers and body, and the status and a part of the detail they get.
+type Case = (
+    &'static [(&'static str, &'static str)],
+    &'static [u8],
+    u16,
+    &'static str,
+);
+
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, detail: &str) {
     let got = answer.body["detail"].as_str().unwrap_or_default();
@@ -35,7 +43,7 @@ fn with_host(test: impl FnOnce(&Host)) {
 #[test]
 fn what_is_malformed_wrong_typed_or_wrong_encoded_is_refused_with_the_reason() {
     with_host(|host| {
-        let cases: [(&[(&str, &str)], &[u8], u16, &str); 12] = [
+        let cases: [Case; 12] = [
             (&[], b"", 400, "no ce-specversion header"),
             (
                 &[("content-type", "application/json")],

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::{Func, ResourceTable};
+use wasmtime::component::{Func, ResourceTable, ResourceTableError};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -311,7 +311,11 @@ impl CallError {
             None => printable(&error.root_cause().to_string(), MAX_ERROR_TEXT),
         };
         tracing::debug!(function, error = format!("{error:?}"), "a plugin trapped");
+        let handles = error.downcast_ref::<ResourceTableError>();
         let problem = match store.data().memory.refused {
+            _ if matches!(handles, Some(ResourceTableError::Full)) => format!(
+                "it ran over the limit of {MAX_HANDLES} open files, sockets and streams together"
+            ),
             true => format!(
                 "it ran over its limit of {} MiB of memory; see `memory` under [limits] ({cause})",
                 limits.memory >> 20

@@ -93,7 +93,7 @@ fn single() -> Vec<u8> {
 }
 
 fn batch() -> Vec<u8> {
-    let data = String::from_utf8(payload()).expect("JSON is text");
+    let data = String::from_utf8(payload().to_vec()).expect("JSON is text");
     let event = |n| {
         format!(
             r#"{{"specversion":"1.0","id":"019ab3c4-0000-7000-8000-{n:012}","source":"/bench","type":"after:signup","datacontenttype":"application/json","data":{data}}}"#

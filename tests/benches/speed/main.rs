@@ -10,12 +10,18 @@ mod program;
 mod redis;
 mod report;
 
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
 use report::Report;
 
 /// The payload of every event: 256 bytes of JSON.
-fn payload() -> Vec<u8> {
-    let text = "x".repeat(256 - br#"{"user":""}"#.len());
-    format!(r#"{{"user":"{text}"}}"#).into_bytes()
+fn payload() -> Bytes {
+    static PAYLOAD: LazyLock<Bytes> = LazyLock::new(|| {
+        let text = "x".repeat(256 - br#"{"user":""}"#.len());
+        format!(r#"{{"user":"{text}"}}"#).into()
+    });
+    PAYLOAD.clone()
 }
 
 /// An event with that payload.

@@ -199,7 +199,7 @@ fn redis_benchmark(redis: &RedisServer, events: usize) -> anyhow::Result<f64> {
         .map(|(h, p)| (h.to_owned(), p.to_owned()))
         .context("a port")?;
     let event = event();
-    let data = String::from_utf8(payload())?;
+    let data = String::from_utf8(payload().to_vec())?;
     let time = event.time().to_string();
     let output = Command::new("redis-benchmark")
         .args([
