@@ -89,15 +89,21 @@ async fn main() -> anyhow::Result<()> {
 async fn event_bus(choice: &str) -> anyhow::Result<EventBus> {
     Ok(match choice {
         "" | "pool" => EventBus::new(),
-        "plugins" => EventBus::with_backend(
-            PluginHost::load(Path::new("plugins"), &WasmEngine::new()?).await?,
-        ),
+        "plugins" => EventBus::with_backend(plugins().await?),
         "journal" => EventBus::with_backend(Delivery::new(
             Journal::open("events.log")?,
             DeliveryOptions::default(),
         )),
         other => anyhow::bail!("EVENTS={other}: choose pool, plugins or journal"),
     })
+}
+
+async fn plugins() -> anyhow::Result<PluginHost> {
+    let plugins = PluginHost::load(Path::new("plugins"), &WasmEngine::new()?).await?;
+    for refused in plugins.refused() {
+        eprintln!("{}: {}", refused.file.display(), refused.reason);
+    }
+    Ok(plugins)
 }
 
 /// The handlers, the same whatever the backend.

@@ -115,10 +115,7 @@ impl PluginHost {
                     names.insert(plugin.name.clone(), file);
                     host.plugins.push(plugin);
                 }
-                Err(reason) => {
-                    tracing::error!(file = %file.display(), "not loaded: {reason}");
-                    host.refused.push(RefusedPlugin { file, reason });
-                }
+                Err(reason) => host.refused.push(RefusedPlugin { file, reason }),
             }
         }
         Ok(host)
@@ -129,7 +126,7 @@ impl PluginHost {
         &self.plugins
     }
 
-    /// The files that could not be loaded.
+    /// The files that could not be loaded. Show them: nothing else does.
     pub fn refused(&self) -> &[RefusedPlugin] {
         &self.refused
     }

@@ -94,6 +94,10 @@ impl WasmEngine {
                         "it starts like a component but does not compile; was it copied whole? {error:#}"
                     ))
                 };
+                tracing::info!(
+                    bytes = wasm.len(),
+                    "compiling a component; this takes a while the first time"
+                );
                 let code = engine.precompile_component(wasm).map_err(damaged)?;
                 if let Some(Err(error)) = cache.as_ref().map(|cache| cache.put(wasm, &code)) {
                     tracing::warn!(%error, "compiled code cannot be kept");

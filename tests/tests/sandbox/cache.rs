@@ -96,7 +96,7 @@ async fn a_folder_others_may_write_to_is_not_used() {
         fs::create_dir(&cache).unwrap();
         fs::set_permissions(&cache, fs::Permissions::from_mode(open)).unwrap();
         assert_works(&cache).await;
-        assert_eq!(entries(&cache), [PathBuf::new(); 0]);
+        assert!(entries(&cache).is_empty());
     }
 }
 
@@ -120,5 +120,5 @@ fn a_folder_others_may_write_to_is_warned_of_and_the_host_works() {
         warning.contains("data/cache") && warning.contains("others may write to it"),
         "{warning}"
     );
-    assert_eq!(entries(&cache), [PathBuf::new(); 0]);
+    assert!(entries(&cache).is_empty());
 }
