@@ -235,13 +235,31 @@ impl Host {
         answer(agent().get(format!("{}{path}", self.url())).call())
     }
 
-    /// The memory it occupies now, in bytes (Linux's `VmRSS`).
+    /// The memory it occupies now, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("the status of the host");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory it has occupied, in bytes, since
+    /// [`forget_peak`](Self::forget_peak).
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Has [`peak_bytes`](Self::peak_bytes) begin anew.
+    pub fn forget_peak(&self) {
+        fs::write(self.proc("clear_refs"), "5").expect("the peak is reset");
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("the status of the host");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.expect("VmRSS in kB") * 1024
+        kilobytes.expect("a size in kB") * 1024
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.process.id()).into()
     }
 
     /// Asks it to stop, without waiting.

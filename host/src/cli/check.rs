@@ -58,8 +58,8 @@ fn show(component: &Component, name: &str, manifest: &std::path::Path) {
     println!("  world    {}", component.world());
     let imports = component.imports();
     println!(
-        "  imports  {}",
-        if imports.is_empty() { "nothing" } else { "" }
+        "  imports{}",
+        if imports.is_empty() { "  nothing" } else { "" }
     );
     for import in &imports {
         println!("    {import}");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -42,6 +43,7 @@ pub(super) fn run(Arguments { flags }: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    raise_file_limit();
     let mut signals = Signals::new()?;
     // Bound first: a port that is taken should not cost the wait for plugins.
     let listener = http::listen(config.listen).await?;
@@ -139,6 +141,19 @@ fn readiness(no_plugins: bool, stopping: Arc<AtomicBool>) -> Readiness {
             false => Ok(()),
         }
     })
+}
+
+/// Lets the process open as many files as it may at all: each connection and
+/// each instance's sockets and files count, and the usual 1,024 are soon gone.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 struct Signals {

@@ -78,6 +78,14 @@ impl Manifest {
                     .to_owned(),
             ));
         }
+        for folder in &raw.grants.files {
+            let host = folder.host.get_ref();
+            // One that may be written to is made.
+            if !folder.write && !host.is_dir() {
+                let problem = format!("{} is not a folder, or does not exist", host.display());
+                return Err(at(Some(folder.host.span()), problem));
+            }
+        }
         let mut env = Vec::with_capacity(raw.grants.env.len());
         for (name, value) in raw.grants.env {
             let span = value.span();
@@ -165,7 +173,7 @@ struct RawGrants {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFolder {
-    host: PathBuf,
+    host: Spanned<PathBuf>,
     guest: String,
     #[serde(default)]
     write: bool,
@@ -173,7 +181,11 @@ struct RawFolder {
 
 impl From<RawFolder> for FileGrant {
     fn from(RawFolder { host, guest, write }: RawFolder) -> FileGrant {
-        FileGrant { host, guest, write }
+        FileGrant {
+            host: host.into_inner(),
+            guest,
+            write,
+        }
     }
 }
 
@@ -356,7 +368,7 @@ mod tests {
             events = ["after:*", "user.created"]
             [grants]
             tcp = ["redis.internal:6379", "[::1]:6379"]
-            files = [{{ host = "data/out", guest = "/out", write = true }}, {{ host = "/etc/x", guest = "/x" }}]
+            files = [{{ host = "data/out", guest = "/out", write = true }}, {{ host = "/", guest = "/x" }}]
             env = {{ REDIS_URL = "redis://redis.internal", REDIS_PASSWORD = {{ file = "{}" }} }}
             [limits]
             memory = "16MiB"
@@ -414,6 +426,11 @@ mod tests {
                 "`batch`: is not a whole number",
             ),
             ("[grants]\ntcp = [\"redis\"]", "line 2", "is not HOST:PORT"),
+            (
+                "[grants]\nfiles = [{ host = \"/nonexistent\", guest = \"/x\" }]",
+                "line 2",
+                "`host`: /nonexistent is not a folder, or does not exist",
+            ),
             (
                 "[grants]\nfiles = [{ host = \"x\" }]",
                 "line 2",

@@ -238,6 +238,8 @@ impl Instance {
     ) -> Result<R, CallError> {
         let limits = &self.template.limits;
         self.store.set_epoch_deadline(1);
+        // A refusal the guest coped with is not why a later call traps.
+        self.store.data_mut().memory.refused = false;
         match tokio::time::timeout(limits.timeout, call(&mut self.store)).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(CallError::from_trap(function, error, &self.store, limits)),

@@ -169,16 +169,17 @@ impl Owner {
 }
 
 async fn work(shared: Arc<Shared>) {
+    let mut finished = false;
     loop {
-        let job = shared.queue.take().await;
-        run(&shared, job).await;
+        let job = shared.queue.take(finished).await;
+        finished = run(&shared, job).await;
     }
 }
 
-/// Runs one try of a job and decides what follows.
-async fn run(shared: &Arc<Shared>, mut job: Job) {
+/// Runs one try of a job and decides what follows; returns whether nothing does.
+async fn run(shared: &Arc<Shared>, mut job: Job) -> bool {
     let Err(error) = job.handler.call(job.event.clone()).await else {
-        return shared.queue.finish();
+        return true;
     };
     let (id, event_type) = (job.event.id(), job.event.event_type());
     match job.handler.retry().delay_after(job.attempt) {
@@ -192,12 +193,13 @@ async fn run(shared: &Arc<Shared>, mut job: Job) {
                 tokio::time::sleep(delay).await;
                 shared.queue.unpark(job);
             });
+            false
         }
         None => {
             tracing::error!(id, event_type, attempts = job.attempt, %error,
                 "a handler failed; the event is a dead letter");
             shared.dead.push(job.event, error.to_string(), job.attempt);
-            shared.queue.finish();
+            true
         }
     }
 }

@@ -7,6 +7,7 @@
 //! long jobs still spread over all.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -15,6 +16,9 @@ use crate::backend::PublishError;
 
 pub(super) struct Queue<T> {
     capacity: usize,
+    /// How many jobs wait, as it stood when the lock was last given back: an
+    /// emit that meets a full queue goes away without troubling the workers.
+    len: AtomicUsize,
     state: Mutex<State<T>>,
     /// Tells an idle worker that there is something to take.
     ready: Notify,
@@ -38,6 +42,7 @@ impl<T> Queue<T> {
     pub(super) fn new(capacity: usize) -> Queue<T> {
         Queue {
             capacity,
+            len: AtomicUsize::new(0),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 parked: 0,
@@ -57,42 +62,46 @@ impl<T> Queue<T> {
 
     /// How many jobs wait: for a worker, or for their next try.
     pub(super) fn len(&self) -> usize {
-        let state = self.state();
-        state.waiting.len() + state.parked
+        self.len.load(Ordering::Acquire)
     }
 
     /// Takes all of `jobs`, or none.
     pub(super) fn push(&self, jobs: impl ExactSizeIterator<Item = T>) -> Result<(), PublishError> {
+        let capacity = self.capacity;
+        let fits = |len: usize| match len + jobs.len() <= capacity {
+            true => Ok(()),
+            false => Err(PublishError::QueueFull { capacity }),
+        };
+        fits(self.len())?;
         let mut state = self.state();
         if state.closed {
             return Err(PublishError::Closed);
         }
-        let room = self
-            .capacity
-            .saturating_sub(state.waiting.len() + state.parked);
-        if jobs.len() > room {
-            return Err(PublishError::QueueFull {
-                capacity: self.capacity,
-            });
-        }
+        fits(state.len())?;
         state.waiting.extend(jobs);
-        self.wake_if_needed(state);
+        self.give_back(state);
         Ok(())
     }
 
-    /// Waits for a job; the worker then has it until it calls
-    /// [`finish`](Self::finish) or [`park`](Self::park).
-    pub(super) async fn take(&self) -> T {
+    /// Waits for a job, which the worker then has until it comes for the next,
+    /// or calls [`park`](Self::park). `finished` says that the last one is done.
+    pub(super) async fn take(&self, mut finished: bool) -> T {
         loop {
             let woken = self.ready.notified();
             {
                 let mut state = self.state();
+                if std::mem::take(&mut finished) {
+                    state.running -= 1;
+                }
                 if let Some(job) = state.waiting.pop_front() {
                     state.running += 1;
-                    self.wake_if_needed(state);
+                    self.give_back(state);
                     return job;
                 }
                 state.idle += 1;
+                if state.unfinished() == 0 {
+                    self.finished.notify_waiters();
+                }
             }
             woken.await;
             let mut state = self.state();
@@ -101,20 +110,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Notes that a job which was taken is done, well or not.
-    pub(super) fn finish(&self) {
-        let mut state = self.state();
-        state.running -= 1;
-        if state.unfinished() == 0 {
-            self.finished.notify_waiters();
-        }
-    }
-
     /// Notes that a job which was taken waits for its next try.
     pub(super) fn park(&self) {
         let mut state = self.state();
         state.running -= 1;
         state.parked += 1;
+        self.give_back(state);
     }
 
     /// Puts a parked job into the queue, also when it has been closed.
@@ -122,7 +123,7 @@ impl<T> Queue<T> {
         let mut state = self.state();
         state.parked -= 1;
         state.waiting.push_back(job);
-        self.wake_if_needed(state);
+        self.give_back(state);
     }
 
     /// Takes no more jobs.
@@ -146,7 +147,9 @@ impl<T> Queue<T> {
         }
     }
 
-    fn wake_if_needed(&self, mut state: MutexGuard<'_, State<T>>) {
+    /// Ends a change of what waits: wakes a worker if one is needed.
+    fn give_back(&self, mut state: MutexGuard<'_, State<T>>) {
+        self.len.store(state.len(), Ordering::Release);
         if !state.waiting.is_empty() && state.idle > 0 && !state.waking {
             state.waking = true;
             drop(state);
@@ -161,7 +164,11 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.parked
+    }
+
     fn unfinished(&self) -> usize {
-        self.waiting.len() + self.parked + self.running
+        self.len() + self.running
     }
 }

@@ -72,7 +72,10 @@ async fn a_wrong_manifest_is_refused_with_file_line_and_key() {
 async fn a_folder_to_read_that_is_missing_is_refused_and_not_made() {
     let files = "[grants]\nfiles = [{ host = \"/nonexistent/folder\", guest = \"/in\" }]";
     let reason = refusal("reader", &guest(), files).await;
-    let words = ["the folder /nonexistent/folder", "does not exist"];
+    let words = [
+        "plugins/reader.toml, line 2: `host`: /nonexistent/folder",
+        "does not exist",
+    ];
     assert_says(&reason, &words, "reader");
 }
 

@@ -1,11 +1,8 @@
 //! The memory limit, and what a guest can make of its memory in the host's.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use backhaul::wasm::{Grants, Limits};
 use backhaul::{AsyncBackend, Delivery, DeliveryOptions};
-use backhaul_tests::host::Workspace;
+use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::{components, wait_for};
 
 use crate::guest::{GENEROUS, Out, ask, broken, events, ids, start, within};
@@ -55,7 +52,7 @@ fn a_plugin_that_takes_memory_again_and_again_costs_the_host_its_limit_and_no_mo
     workspace.add_plugin("hog", &components::test_guest("grow_memory"), manifest);
     workspace.add_file_plugin();
     let host = workspace.serve();
-    let memory = Memory::of_host_in(&workspace);
+    let memory = Memory::of(&host);
 
     assert_eq!(host.post_batch("e", 20).status, 202);
     wait_for("five instances to have taken what they could", || {
@@ -81,7 +78,7 @@ fn overlapping_error_texts_cost_the_host_no_more_than_a_bounded_copy() {
     workspace.add_plugin("liar", &guest, manifest);
     workspace.add_file_plugin();
     let host = workspace.serve();
-    let memory = Memory::of_host_in(&workspace);
+    let memory = Memory::of(&host);
 
     assert_eq!(host.post_batch("e", 20).status, 202);
     host.wait_for_log("events were not taken and are tried again backend=\"overlapping-errors\"");
@@ -97,38 +94,23 @@ fn overlapping_error_texts_cost_the_host_no_more_than_a_bounded_copy() {
 }
 
 /// The memory of a host, from where it stood when this was made.
-struct Memory {
-    process: PathBuf,
+struct Memory<'a> {
+    host: &'a Host,
     before: u64,
 }
 
-impl Memory {
-    /// Of the program that runs in `workspace`.
-    fn of_host_in(workspace: &Workspace) -> Memory {
-        let folder = workspace.path().canonicalize().expect("the workspace");
-        let runs_there =
-            |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder);
-        let process = fs::read_dir("/proc")
-            .expect("/proc")
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(runs_there)
-            .expect("a program that runs in the workspace");
-        // Forgets the peak so far: compiling may have taken more.
-        fs::write(process.join("clear_refs"), "5").expect("the peak is reset");
-        let before = resident(&process, "VmRSS:");
-        Memory { process, before }
+impl Memory<'_> {
+    fn of(host: &Host) -> Memory<'_> {
+        // Compiling may have taken more.
+        host.forget_peak();
+        Memory {
+            host,
+            before: host.resident_bytes(),
+        }
     }
 
     /// By how many bytes it was larger, at most, since then.
     fn grown(&self) -> u64 {
-        resident(&self.process, "VmHWM:").saturating_sub(self.before)
+        self.host.peak_bytes().saturating_sub(self.before)
     }
-}
-
-fn resident(process: &Path, field: &str) -> u64 {
-    let status = fs::read_to_string(process.join("status")).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kilobytes: u64 = kilobytes.and_then(|text| text.parse().ok()).expect("kB");
-    kilobytes << 10
 }
