@@ -107,12 +107,30 @@ pub enum PublishError {
     Permanent(String),
 
     /// The queue in front of the backend has no room now.
-    #[error(
-        "the queue is full ({capacity} events); emit again later, or give it a larger capacity"
-    )]
+    #[error("the queue of backend `{backend}` is full ({capacity} events); emit again later")]
     QueueFull {
+        /// Whose queue it is.
+        backend: Arc<str>,
+        /// How many events it holds at most.
+        capacity: usize,
+    },
+
+    /// The batch is larger than the whole queue in front of the backend.
+    #[error(
+        "a batch of {events} events and {bytes} bytes never fits the queue of backend `{backend}` \
+         ({capacity} events, {capacity_bytes} bytes); emit smaller batches"
+    )]
+    BatchTooLarge {
+        /// Whose queue it is.
+        backend: Arc<str>,
+        /// How many events the batch has.
+        events: usize,
+        /// How many bytes they keep in memory.
+        bytes: usize,
         /// How many events the queue holds at most.
         capacity: usize,
+        /// How many bytes the queue holds at most.
+        capacity_bytes: usize,
     },
 
     /// The backend was closed.
@@ -132,10 +150,10 @@ impl PublishError {
 
 /// What a backend could not finish before it closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{undelivered} events were not delivered: {reason}")]
+#[error("not delivered: {undelivered} event(s), because {reason}")]
 pub struct CloseError {
     /// How many events had been taken and were not delivered.
     pub undelivered: usize,
-    /// Why not.
+    /// Why not, to be read after "because".
     pub reason: String,
 }

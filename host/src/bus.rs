@@ -178,10 +178,12 @@ impl EventBus {
         match failures.first().map(|failure| &failure.error) {
             None => Ok(()),
             Some(PublishError::Closed) => Err(EmitError::Closed),
-            Some(&PublishError::QueueFull { capacity }) if failures.len() == events.len() => {
+            Some(PublishError::QueueFull { backend, capacity })
+                if failures.len() == events.len() =>
+            {
                 Err(EmitError::QueueFull {
-                    backend: self.backend_name().to_owned(),
-                    capacity,
+                    backend: backend.clone(),
+                    capacity: *capacity,
                 })
             }
             Some(_) => {
@@ -245,8 +247,8 @@ pub enum EmitError {
     /// The backend's queue has no room now; none of the events was taken.
     #[error("the queue of backend `{backend}` is full ({capacity} events); emit again later")]
     QueueFull {
-        /// The backend's name.
-        backend: String,
+        /// Whose queue it is; of several, the first that had no room.
+        backend: Arc<str>,
         /// How many events its queue holds at most.
         capacity: usize,
     },

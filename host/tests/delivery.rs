@@ -180,7 +180,13 @@ async fn a_full_queue_is_an_answer_and_places_are_free_again_after_delivery() {
     let failures = delivery.publish(&events(2)).await.unwrap_err();
     assert_eq!(
         failures,
-        Failure::all(2, &PublishError::QueueFull { capacity: 10 })
+        Failure::all(
+            2,
+            &PublishError::QueueFull {
+                backend: "mock".into(),
+                capacity: 10
+            }
+        )
     );
     assert_eq!(
         delivery.stats().accepted,

@@ -13,6 +13,15 @@ pub fn test_guest(name: &str) -> PathBuf {
     built("test-guests", name)
 }
 
+/// A runnable example of the library.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let path = profile.join("examples").join(name);
+    assert_built(&path);
+    path
+}
+
 /// The folder cargo builds into.
 pub fn target() -> PathBuf {
     // Tests run as target/PROFILE/deps/NAME.

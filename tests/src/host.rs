@@ -88,7 +88,10 @@ impl Workspace {
     pub fn file_lines(&self) -> Vec<serde_json::Value> {
         let text =
             fs::read_to_string(self.path().join("data/out/events.ndjson")).unwrap_or_default();
-        text.lines()
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
             .map(|line| serde_json::from_str(line).expect("a line of JSON"))
             .collect()
     }
@@ -195,11 +198,7 @@ impl Host {
 
     /// Posts to `/events`.
     pub fn post(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
-        let mut request = agent().post(format!("{}/events", self.url()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request.send(body.as_ref()))
+        post(&format!("{}/events", self.url()), headers, body)
     }
 
     /// Posts one event in binary mode, with JSON data.
@@ -293,6 +292,15 @@ impl Drop for Host {
             eprintln!("the log of the host:\n{}", self.log());
         }
     }
+}
+
+/// Posts to a URL.
+pub fn post(url: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    let mut request = agent().post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    answer(request.send(body.as_ref()))
 }
 
 fn agent() -> ureq::Agent {

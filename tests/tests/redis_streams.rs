@@ -231,5 +231,5 @@ fn wrong_credentials_are_explained_without_the_password_and_lose_nothing() {
         Some(3),
         "it says that an event was not delivered: {log}"
     );
-    assert!(log.contains("1 events were not delivered"), "{log}");
+    assert!(log.contains("not delivered: 1 event(s)"), "{log}");
 }

@@ -49,7 +49,7 @@ fn what_cannot_be_delivered_in_time_is_counted_and_the_exit_code_says_so() {
     assert_eq!(host.post_batch("a", 7).status, 202);
     let (status, log) = host.stop();
     assert_eq!(status.code(), Some(3), "{log}");
-    assert!(log.contains("7 events were not delivered"), "{log}");
+    assert!(log.contains("not delivered: 7 event(s)"), "{log}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `backhaul check`: what a component is, and what it would need granted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,12 +8,15 @@ use clap::Args;
 
 use super::runtime;
 use crate::backend::AsyncBackend;
-use crate::wasm::{Component, Grants, Limits, LoadError, WasmBackend, WasmEngine};
+use crate::plugins::{Manifest, PluginError};
+use crate::wasm::{Component, Grants, WasmBackend, WasmEngine};
 
 /// Says what a plugin is: its world, name and imports, and what it would need
 /// granted; or why it would be refused.
 ///
-/// The component is started and asked for its name, with nothing granted.
+/// The component is started and asked for its name, with nothing granted and
+/// within the limits of the manifest beside it, if there is one. The manifest is
+/// checked, too.
 ///
 /// Exit code: 0 it can be loaded, 1 it is refused.
 #[derive(Args)]
@@ -27,7 +30,7 @@ pub(super) fn run(Arguments { file }: Arguments) -> anyhow::Result<ExitCode> {
     let wasm =
         std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
     let size = wasm.len();
-    match runtime()?.block_on(inspect(wasm)) {
+    match runtime()?.block_on(inspect(wasm, &file.with_extension("toml"))) {
         Ok((component, name)) => {
             println!("{}: a backend, {size} bytes", file.display());
             show(&component, &name, &file.with_extension("toml"));
@@ -40,20 +43,14 @@ pub(super) fn run(Arguments { file }: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn inspect(wasm: Vec<u8>) -> Result<(Component, String), LoadError> {
-    let engine = WasmEngine::new()?;
-    let component = engine.load(wasm).await?;
-    let backend = WasmBackend::start(
-        component.clone(),
-        "check",
-        Grants::default(),
-        Limits::default(),
-    )
-    .await?;
-    Ok((component, backend.name().to_owned()))
+async fn inspect(wasm: Vec<u8>, manifest: &Path) -> Result<(Component, String), PluginError> {
+    let Manifest { name, limits, .. } = Manifest::read(manifest)?;
+    let component = WasmEngine::new()?.load(wasm).await?;
+    let backend = WasmBackend::start(component.clone(), "check", Grants::default(), limits).await?;
+    Ok((component, name.unwrap_or_else(|| backend.name().to_owned())))
 }
 
-fn show(component: &Component, name: &str, manifest: &std::path::Path) {
+fn show(component: &Component, name: &str, manifest: &Path) {
     println!("  name     {name}");
     println!("  world    {}", component.world());
     let imports = component.imports();

@@ -51,12 +51,20 @@ pub fn main() -> ExitCode {
 /// The log goes to standard error; `BACKHAUL_LOG` says what of it, in the form
 /// of the `tracing-subscriber` crate's `EnvFilter`.
 fn log() {
-    let filter = EnvFilter::try_from_env("BACKHAUL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("BACKHAUL_LOG").unwrap_or_default();
+    let (filter, problem) = match EnvFilter::try_new(&wanted) {
+        _ if wanted.is_empty() => (EnvFilter::new("info"), None),
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if let Some(error) = problem {
+        tracing::warn!(%error, "BACKHAUL_LOG={wanted} is no filter; logging at level info");
+    }
 }
 
 /// The tokio runtime of a command.

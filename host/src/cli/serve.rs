@@ -107,7 +107,11 @@ async fn drain(
     }
     let waiting = pending(deliveries);
     if waiting > 0 {
-        tracing::info!(waiting, ?grace, "delivering what was accepted");
+        tracing::info!(
+            waiting,
+            grace = format!("{grace:.1?}"),
+            "delivering what was accepted"
+        );
     }
     match bus
         .close(deadline.saturating_duration_since(Instant::now()))

@@ -132,9 +132,9 @@ impl Delivery {
             start: Once::new(),
             tasks: Mutex::default(),
             shared: Arc::new(Shared {
+                queue: Queue::new(backend.name(), options.queue, options.queue_bytes),
                 backend: Arc::new(backend),
                 options,
-                queue: Queue::new(options.queue, options.queue_bytes),
                 counts: Counts::default(),
                 dead: DeadLetters::default(),
             }),
@@ -179,7 +179,7 @@ impl Delivery {
     /// # Errors
     ///
     /// [`PublishError::QueueFull`], [`PublishError::Closed`], or
-    /// [`PublishError::Permanent`] for a batch that never fits.
+    /// [`PublishError::BatchTooLarge`] for a batch that never fits.
     pub fn reserve(&self, events: &[Event]) -> Result<Reservation<'_>, PublishError> {
         self.0.shared.queue.reserve(events)
     }
@@ -233,7 +233,7 @@ impl AsyncBackend for Delivery {
             let name = shared.backend.name();
             let reason = match drained {
                 true => format!("backend `{name}` stopped taking them"),
-                false => format!("backend `{name}` had not taken them after {grace:?}"),
+                false => format!("backend `{name}` had not taken them after {grace:.1?}"),
             };
             return Err(CloseError {
                 undelivered: pending as usize,

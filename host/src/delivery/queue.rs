@@ -6,7 +6,7 @@
 //! event that is being retried still occupies its place.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -14,6 +14,8 @@ use crate::backend::PublishError;
 use crate::event::Event;
 
 pub(super) struct Queue {
+    /// Named in errors.
+    backend: Arc<str>,
     capacity: usize,
     capacity_bytes: usize,
     state: Mutex<State>,
@@ -41,8 +43,9 @@ pub struct Reservation<'a> {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize, capacity_bytes: usize) -> Queue {
+    pub(super) fn new(backend: &str, capacity: usize, capacity_bytes: usize) -> Queue {
         Queue {
+            backend: backend.into(),
             capacity,
             capacity_bytes,
             state: Mutex::default(),
@@ -57,12 +60,13 @@ impl Queue {
     pub(super) fn reserve(&self, events: &[Event]) -> Result<Reservation<'_>, PublishError> {
         let bytes = weight(events);
         if events.len() > self.capacity || bytes > self.capacity_bytes {
-            return Err(PublishError::Permanent(format!(
-                "a batch of {} events and {bytes} bytes never fits a queue of {} events and {} bytes",
-                events.len(),
-                self.capacity,
-                self.capacity_bytes,
-            )));
+            return Err(PublishError::BatchTooLarge {
+                backend: self.backend.clone(),
+                events: events.len(),
+                bytes,
+                capacity: self.capacity,
+                capacity_bytes: self.capacity_bytes,
+            });
         }
         let mut state = self.state();
         if state.closed {
@@ -72,6 +76,7 @@ impl Queue {
             || bytes > self.capacity_bytes - state.occupied_bytes
         {
             return Err(PublishError::QueueFull {
+                backend: self.backend.clone(),
                 capacity: self.capacity,
             });
         }
@@ -176,6 +181,13 @@ mod tests {
             .collect()
     }
 
+    fn full(capacity: usize) -> PublishError {
+        PublishError::QueueFull {
+            backend: "test".into(),
+            capacity,
+        }
+    }
+
     fn push(queue: &Queue, events: Vec<Event>) -> Result<(), PublishError> {
         let reservation = queue.reserve(&events)?;
         queue.push(reservation, events);
@@ -184,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_come_out_in_order_and_in_batches_of_what_is_there() {
-        let queue = Queue::new(10, 1 << 20);
+        let queue = Queue::new("test", 10, 1 << 20);
         push(&queue, events(5)).unwrap();
         let types = |events: Vec<Event>| {
             events
@@ -204,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_bounded_in_bytes_but_never_empty() {
-        let queue = Queue::new(10, 1 << 20);
+        let queue = Queue::new("test", 10, 1 << 20);
         push(&queue, events(5)).unwrap();
         assert_eq!(queue.take(10, 3500).await.unwrap().len(), 2);
         assert_eq!(queue.take(10, 1).await.unwrap().len(), 1);
@@ -212,14 +224,11 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_only_when_the_event_is_settled() {
-        let queue = Queue::new(2, 1 << 20);
+        let queue = Queue::new("test", 2, 1 << 20);
         let batch = events(2);
         let bytes = weight(&batch);
         push(&queue, batch).unwrap();
-        assert_eq!(
-            push(&queue, events(1)),
-            Err(PublishError::QueueFull { capacity: 2 })
-        );
+        assert_eq!(push(&queue, events(1)), Err(full(2)));
         queue.settle(2, bytes);
         drop(queue.reserve(&events(2)).unwrap());
         assert!(
@@ -230,21 +239,18 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too_and_what_never_fits_is_refused_for_good() {
-        let queue = Queue::new(100, 5000);
+        let queue = Queue::new("test", 100, 5000);
         push(&queue, events(3)).unwrap();
-        assert_eq!(
-            push(&queue, events(2)),
-            Err(PublishError::QueueFull { capacity: 100 })
-        );
+        assert_eq!(push(&queue, events(2)), Err(full(100)));
         assert!(matches!(
             push(&queue, events(9)),
-            Err(PublishError::Permanent(_))
+            Err(PublishError::BatchTooLarge { .. })
         ));
     }
 
     #[tokio::test]
     async fn a_closed_queue_ends_only_after_open_reservations() {
-        let queue = Queue::new(10, 1 << 20);
+        let queue = Queue::new("test", 10, 1 << 20);
         let batch = events(1);
         let reservation = queue.reserve(&batch).unwrap();
         queue.close();

@@ -22,6 +22,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::backend::{Failure, PublishError};
 use crate::bus::{EmitError, EventBus};
 use crate::event::Event;
 use problem::Problem;
@@ -172,19 +173,20 @@ fn refused(error: EmitError, events: &[Event]) -> Problem {
             let permanent = failures
                 .iter()
                 .find(|failure| !failure.error.is_retryable());
+            let detail = permanent.unwrap_or(&failures[0]).error.to_string();
             match permanent {
-                Some(failure) => {
-                    let detail = failure.error.to_string();
+                None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1),
+                Some(Failure {
+                    error: PublishError::BatchTooLarge { .. },
+                    ..
+                }) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+                Some(Failure { index, .. }) => {
                     let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
                     if events.len() > 1 {
-                        problem.at(failure.index)
+                        problem.at(*index)
                     } else {
                         problem
                     }
-                }
-                None => {
-                    let detail = failures[0].error.to_string();
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
                 }
             }
         }

@@ -232,11 +232,6 @@ impl Network {
     pub(super) fn answered(&self, name: &str, address: IpAddr) {
         let name = normalized(name);
         let address = address.to_canonical();
-        // A public name that points inside the machine is how a plugin would
-        // be led to what its manifest does not say.
-        if is_inside(address) && name != "localhost" {
-            return;
-        }
         self.lock_answered()
             .entry(address)
             .or_default()
@@ -263,15 +258,29 @@ impl Network {
             grant.port == address.port()
                 && match &grant.host {
                     Host::Address(granted) => *granted == ip,
-                    Host::Name(name) => names.is_some_and(|names| names.contains(name)),
+                    // A public name that points inside the machine is how a
+                    // plugin would be led to what its manifest does not say.
+                    Host::Name(name) => {
+                        names.is_some_and(|names| names.contains(name))
+                            && (!is_inside(ip) || name == "localhost")
+                    }
                 }
         };
         if self.grants.iter().any(granted) {
             return true;
         }
         let target = SocketAddr::new(ip, address.port());
-        self.denials
-            .report(&format!("connect to {target}"), "tcp", &target.to_string());
+        let tried = match names
+            .filter(|_| is_inside(ip))
+            .and_then(|names| names.iter().next())
+        {
+            Some(name) => format!(
+                "connect to {target}, which is inside this machine and must be granted by address \
+                 (the name {name} resolves to it)"
+            ),
+            None => format!("connect to {target}"),
+        };
+        self.denials.report(&tried, "tcp", &target.to_string());
         false
     }
 

@@ -190,7 +190,7 @@ impl Instance {
             return Err(CallError::new(
                 "name",
                 format!(
-                    "its name is {:?}, {} bytes; a name has 1 to {MAX_NAME} characters of a-z, 0-9, `.`, `_`, `-`",
+                    "its name is \"{}\", {} bytes; a name has 1 to {MAX_NAME} characters of a-z, 0-9, `.`, `_`, `-`",
                     printable(&name, MAX_NAME),
                     name.len(),
                 ),

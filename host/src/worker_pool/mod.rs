@@ -22,6 +22,9 @@ use queue::Queue;
 /// How many workers a pool has unless told otherwise.
 pub const DEFAULT_WORKERS: usize = 10;
 
+/// What the pool is called as a backend.
+const NAME: &str = "worker-pool";
+
 /// How many jobs a pool's queue holds unless told otherwise.
 pub const DEFAULT_QUEUE: usize = 1000;
 
@@ -143,12 +146,12 @@ impl AsyncBackend for WorkerPool {
         self.0.tasks().abort_all();
         drained.map_err(|_| CloseError {
             undelivered: queue.unfinished(),
-            reason: format!("their handlers had not finished after {grace:?}"),
+            reason: format!("their handlers had not finished after {grace:.1?}"),
         })
     }
 
     fn name(&self) -> &str {
-        "worker-pool"
+        NAME
     }
 
     fn attach(&self, handlers: Handlers) {

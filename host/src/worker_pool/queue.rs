@@ -70,7 +70,10 @@ impl<T> Queue<T> {
         let capacity = self.capacity;
         let fits = |len: usize| match len + jobs.len() <= capacity {
             true => Ok(()),
-            false => Err(PublishError::QueueFull { capacity }),
+            false => Err(PublishError::QueueFull {
+                backend: super::NAME.into(),
+                capacity,
+            }),
         };
         fits(self.len())?;
         let mut state = self.state();

@@ -6,7 +6,8 @@
 //!
 //! ```no_run
 //! use backhaul_guest::{Backend, Event, Failure, OpenError, cloudevent_lines, setting};
-//! use std::{io::Write, net::TcpStream};
+//! use std::io::{Read, Write};
+//! use std::net::TcpStream;
 //!
 //! struct Lines(TcpStream);
 //!
@@ -18,9 +19,10 @@
 //!     }
 //!
 //!     fn publish(&mut self, events: &[Event]) -> Result<(), Vec<Failure>> {
-//!         self.0.write_all(&cloudevent_lines(events)).map_err(|error| {
-//!             Failure::all_retryable(0..events.len(), format!("cannot write: {error}"))
-//!         })
+//!         let sent = self.0.write_all(&cloudevent_lines(events));
+//!         // This server answers each line it has stored with a byte.
+//!         let stored = sent.and_then(|()| self.0.read_exact(&mut vec![0; events.len()]));
+//!         stored.map_err(|error| Failure::all_retryable(0..events.len(), error.to_string()))
 //!     }
 //! }
 //!

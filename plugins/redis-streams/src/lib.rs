@@ -18,9 +18,9 @@ impl Backend for RedisStreams {
 
     fn publish(&mut self, events: &[Event]) -> Result<(), Vec<Failure>> {
         let Self(settings, connection) = self;
-        // Redis works on one chunk while the next is encoded. If one cannot be
-        // sent, the replies still tell which events of those before are in.
-        let mut chunks = events.chunks(64).map(|chunk| settings.xadds(chunk));
+        // Redis works on one chunk while the next is encoded (16 measured best). If
+        // one cannot be sent, the replies still tell which of those before are in.
+        let mut chunks = events.chunks(16).map(|chunk| settings.xadds(chunk));
         let _ = chunks.try_for_each(|xadds| connection.send_packed_command(&xadds));
         let mut failures = Vec::new();
         for index in 0..events.len() {

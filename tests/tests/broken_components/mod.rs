@@ -150,7 +150,7 @@ pub(crate) const NAMELESS: [(&str, &[&str]); 5] = [
     ),
     (
         "control_char_name",
-        &[r"\\u{1b}[2Jname\\u{a}INFO", "a name has 1 to 64 characters"],
+        &[r"\u{1b}[2Jname\u{a}INFO", "a name has 1 to 64 characters"],
     ),
     ("loop_in_name", &["in `name`, it was not done after"]),
 ];
