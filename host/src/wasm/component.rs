@@ -8,7 +8,7 @@ use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstanceP
 use super::LoadError;
 use super::bindings::{ASYNC_BACKEND, BLOCKING_BACKEND};
 use super::engine::WasmEngine;
-use super::instance::State;
+use super::state::State;
 
 /// Which of the contract's worlds a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,35 @@ pub(super) struct Functions {
     pub(super) close: ComponentExportIndex,
 }
 
+impl WasmEngine {
+    /// Compiles a component, or takes its code from the cache, and checks that
+    /// it is a backend. Runs none of it.
+    ///
+    /// Compiling takes about a second per megabyte and processor, on a thread
+    /// for blocking work.
+    ///
+    /// # Errors
+    ///
+    /// Says what the bytes are instead, or what is missing.
+    pub async fn load(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
+        let engine = self.clone();
+        let load = move || {
+            Component::check_kind(&wasm)?;
+            let compiled = engine.compile(&wasm).map_err(|error| {
+                LoadError::NotAComponent(format!(
+                    "it starts like a component but does not compile; was it copied whole? {error:#}"
+                ))
+            })?;
+            Component::new(engine, compiled)
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.unwrap_or_else(|panic| Err(LoadError::Engine(panic.to_string())))
+    }
+}
+
 impl Component {
     /// Refuses, with what they are, bytes that are no component at all.
-    pub(super) fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
+    fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
         let problem = match wasm {
             [] => "the file is empty; was it copied whole?",
             [b'\0', b'a', b's', b'm', version @ ..] => match version {
@@ -74,7 +100,7 @@ impl Component {
         Err(LoadError::NotAComponent(problem.to_owned()))
     }
 
-    pub(super) fn new(engine: WasmEngine, compiled: Compiled) -> Result<Component, LoadError> {
+    fn new(engine: WasmEngine, compiled: Compiled) -> Result<Component, LoadError> {
         let exported = |world: &World| compiled.get_export_index(None, world.interface()).is_some();
         let Some(world) = [World::Backend, World::BlockingBackend]
             .into_iter()

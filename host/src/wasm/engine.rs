@@ -1,19 +1,18 @@
-//! The engine: one per process. It turns bytes into components and interrupts
-//! guests that do not wait.
+//! The engine: one per process. It compiles components and interrupts guests
+//! that do not wait.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::Linker;
+use wasmtime::component::{Component as Compiled, Linker};
 use wasmtime::{Config, Engine};
 
 use super::LoadError;
 use super::cache::CodeCache;
-use super::component::Component;
-use super::instance::State;
 use super::lookup;
+use super::state::State;
 
 /// How often a guest that computes without waiting lets others run; also how
 /// late a time limit may be.
@@ -67,47 +66,23 @@ impl WasmEngine {
         })))
     }
 
-    /// Compiles a component, or takes its code from the cache, and checks that
-    /// it is a backend. Runs none of it.
-    ///
-    /// Compiling takes about a second per megabyte and processor, on a thread
-    /// for blocking work.
-    ///
-    /// # Errors
-    ///
-    /// Says what the bytes are instead, or what is missing.
-    pub async fn load(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
-        let engine = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || engine.load_blocking(&wasm)).await;
-        loaded.unwrap_or_else(|panic| Err(LoadError::Engine(panic.to_string())))
-    }
-
-    fn load_blocking(&self, wasm: &[u8]) -> Result<Component, LoadError> {
+    /// Compiles `wasm`, or takes its code from the cache. Takes about a second
+    /// per megabyte and processor, and holds up the thread.
+    pub(super) fn compile(&self, wasm: &[u8]) -> wasmtime::Result<Compiled> {
         let Inner { engine, cache, .. } = &*self.0;
-        Component::check_kind(wasm)?;
-        let cached = cache.as_ref().and_then(|cache| cache.get(engine, wasm));
-        let component = match cached {
-            Some(component) => component,
-            None => {
-                let damaged = |error: wasmtime::Error| {
-                    LoadError::NotAComponent(format!(
-                        "it starts like a component but does not compile; was it copied whole? {error:#}"
-                    ))
-                };
-                tracing::info!(
-                    bytes = wasm.len(),
-                    "compiling a component; this takes a while the first time"
-                );
-                let code = engine.precompile_component(wasm).map_err(damaged)?;
-                if let Some(Err(error)) = cache.as_ref().map(|cache| cache.put(wasm, &code)) {
-                    tracing::warn!(%error, "compiled code cannot be kept");
-                }
-                // SAFETY: the code comes straight from the compiler.
-                unsafe { wasmtime::component::Component::deserialize(engine, &code) }
-                    .map_err(damaged)?
-            }
-        };
-        Component::new(self.clone(), component)
+        if let Some(compiled) = cache.as_ref().and_then(|cache| cache.get(engine, wasm)) {
+            return Ok(compiled);
+        }
+        tracing::info!(
+            bytes = wasm.len(),
+            "compiling a component; this takes a while the first time"
+        );
+        let code = engine.precompile_component(wasm)?;
+        if let Some(Err(error)) = cache.as_ref().map(|cache| cache.put(wasm, &code)) {
+            tracing::warn!(%error, "compiled code cannot be kept");
+        }
+        // SAFETY: the code comes straight from the compiler.
+        unsafe { Compiled::deserialize(engine, &code) }
     }
 
     pub(super) fn inner(&self) -> &Inner {

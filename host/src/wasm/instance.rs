@@ -4,24 +4,22 @@
 //! time, leaves the instance broken: the caller drops it, store and all, and
 //! with it whatever host call the guest was in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::{Func, ResourceTable, ResourceTableError};
+use wasmtime::component::{Func, ResourceTableError};
 use wasmtime::{Store, Trap};
-use wasmtime_wasi::sockets::WasiSocketsCtxView;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::LoadError;
 use super::bindings::{
     CloseResult, NameResult, PublishParams, PublishResult, WitEvent, WitFailure, WitPublishError,
 };
 use super::component::Component;
-use super::grants::{Denials, Grants, Network};
-use super::limits::{Limits, MAX_COPIED_BYTES, MAX_HANDLES, MemoryMeter};
-use super::output::LogStream;
+use super::grants::{Denials, Grants};
+use super::limits::{Limits, MAX_COPIED_BYTES, MAX_HANDLES};
+use super::state::State;
 use super::text::printable;
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
@@ -42,42 +40,6 @@ pub(super) struct Template {
     pub(super) denials: Arc<Denials>,
 }
 
-/// What one instance has to itself on the host's side.
-pub(super) struct State {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    memory: MemoryMeter,
-    pub(super) network: Arc<Network>,
-    /// See `lookup`.
-    asked: HashMap<u32, String>,
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-impl State {
-    pub(super) fn sockets_and_asked(
-        &mut self,
-    ) -> (WasiSocketsCtxView<'_>, &mut HashMap<u32, String>) {
-        let State {
-            wasi, table, asked, ..
-        } = self;
-        (
-            WasiSocketsCtxView {
-                ctx: wasi.sockets(),
-                table,
-            },
-            asked,
-        )
-    }
-}
-
 pub(super) struct Instance {
     store: Store<State>,
     name: Func,
@@ -96,21 +58,7 @@ impl Instance {
             label,
             denials,
         } = &*template;
-        let network = Arc::new(Network::new(grants, denials.clone()));
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(LogStream::new(label.clone(), "stdout"));
-        wasi.stderr(LogStream::new(label.clone(), "stderr"));
-        grants.apply(&mut wasi, network.clone())?;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let state = State {
-            wasi: wasi.build(),
-            table,
-            memory: MemoryMeter::new(limits.memory),
-            network,
-            asked: HashMap::new(),
-        };
-
+        let state = State::new(label, grants, limits, denials)?;
         let mut store = Store::new(&component.engine.inner().engine, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_async_yield_and_update(1);

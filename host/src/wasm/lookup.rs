@@ -18,7 +18,7 @@ use wasmtime_wasi::p3::bindings::sockets::types as types3;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::grants::Network;
-use super::instance::State;
+use super::state::State;
 
 /// Puts both versions into `linker`, in place of Wasmtime's.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -20,6 +20,7 @@ mod instance;
 mod limits;
 mod lookup;
 mod output;
+mod state;
 mod text;
 
 pub use backend::WasmBackend;
