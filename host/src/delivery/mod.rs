@@ -1,8 +1,8 @@
 //! Delivery: what stands between an emit and a backend that may be slow or away.
 //!
 //! A [`Delivery`] wraps any [`AsyncBackend`] and is one itself. Its `publish`
-//! only takes a place in a bounded queue ([`queue`]); its own tasks
-//! ([`worker`]) form batches, call the wrapped backend, and try again what may
+//! only takes a place in a bounded queue (`queue`); its own tasks
+//! (`worker`) form batches, call the wrapped backend, and try again what may
 //! work later. It knows neither plugins nor Wasm.
 //!
 //! Invariants, for each delivery at every moment:

@@ -1,7 +1,7 @@
 //! CloudEvents over HTTP, into a bus.
 //!
 //! `POST /events` takes the three content modes of the CloudEvents 1.0 HTTP
-//! binding ([`cloudevents`]); `GET /health/live` and `/health/ready` say how
+//! binding (`cloudevents`); `GET /health/live` and `/health/ready` say how
 //! the process is. Every refusal is a problem document (RFC 9457) that says
 //! what was wrong. Of backends this module knows only what the bus tells it.
 

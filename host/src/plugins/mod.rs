@@ -2,7 +2,7 @@
 //!
 //! [`PluginHost`] loads them and is the [`AsyncBackend`] that fans events out,
 //! one [`Delivery`] for each plugin. What a plugin may do stands in its
-//! manifest ([`manifest`]) and is enforced by `wasm`.
+//! manifest (`manifest`) and is enforced by `wasm`.
 
 mod manifest;
 

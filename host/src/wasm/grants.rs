@@ -1,6 +1,6 @@
 //! What a plugin may touch. Nothing is granted unless it stands in [`Grants`].
 //!
-//! [`Network`] is the one place that decides about addresses, for WASI 0.2 and
+//! `Network` is the one place that decides about addresses, for WASI 0.2 and
 //! 0.3 alike. A name is looked up only if it is granted, and only addresses
 //! that such a look-up answered (or that are granted literally) may be
 //! connected to, on the granted port.

@@ -1,6 +1,6 @@
 //! What one instance may use, and how that is enforced.
 //!
-//! Memory is limited where it grows, by [`MemoryMeter`]. Time is limited around
+//! Memory is limited where it grows, by `MemoryMeter`. Time is limited around
 //! each call, in `instance`; the engine's epoch makes that work for a guest that
 //! never waits.
 

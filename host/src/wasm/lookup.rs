@@ -1,7 +1,7 @@
 //! `wasi:sockets/ip-name-lookup`, for granted names only.
 //!
 //! Wasmtime's own either resolves every name, which is a way out for data, or
-//! none. These stand in front of it, for WASI 0.2 and 0.3, ask [`Network`]
+//! none. These stand in front of it, for WASI 0.2 and 0.3, ask `Network`
 //! first, and tell it what was answered.
 
 use std::collections::HashMap;

@@ -1,10 +1,10 @@
 //! A backend that is a sandboxed WASI component.
 //!
 //! One [`WasmEngine`] serves a whole process: it compiles components (or takes
-//! the compiled code from its [`cache`]) and interrupts busy ones. A
+//! the compiled code from its `cache`) and interrupts busy ones. A
 //! [`WasmBackend`] is one component with its grants and limits; it keeps
 //! instances alive and reuses them. What it knows of the contract is in
-//! [`bindings`]; what a guest can reach is decided in [`grants`] and nowhere
+//! `bindings`; what a guest can reach is decided in `grants` and nowhere
 //! else.
 //!
 //! This module knows nothing of files on disk or manifests (see `plugins`), nor
