@@ -6,7 +6,7 @@
 //!
 //! - `EVENTS=pool` (the default): the built-in worker pool runs the handlers.
 //! - `EVENTS=plugins`: to the components in `./plugins`, for instance Redis.
-//! - `EVENTS=journal`: to a backend written in Rust, below.
+//! - `EVENTS=log-file`: to a backend written in Rust, below.
 //!
 //! ```sh
 //! cargo run --example auth
@@ -90,11 +90,11 @@ async fn event_bus(choice: &str) -> anyhow::Result<EventBus> {
     Ok(match choice {
         "" | "pool" => EventBus::new(),
         "plugins" => EventBus::with_backend(plugins().await?),
-        "journal" => EventBus::with_backend(Delivery::new(
-            Journal::open("events.log")?,
+        "log-file" => EventBus::with_backend(Delivery::new(
+            LogFile::open("events.log")?,
             DeliveryOptions::default(),
         )),
-        other => anyhow::bail!("EVENTS={other}: choose pool, plugins or journal"),
+        other => anyhow::bail!("EVENTS={other}: choose pool, plugins or log-file"),
     })
 }
 
@@ -197,20 +197,20 @@ impl Service {
 }
 
 /// A backend of one's own: three methods. This one appends to a file.
-struct Journal(Mutex<std::fs::File>);
+struct LogFile(Mutex<std::fs::File>);
 
-impl Journal {
-    fn open(path: &str) -> std::io::Result<Journal> {
+impl LogFile {
+    fn open(path: &str) -> std::io::Result<LogFile> {
         let file = std::fs::File::options()
             .create(true)
             .append(true)
             .open(path)?;
-        Ok(Journal(Mutex::new(file)))
+        Ok(LogFile(Mutex::new(file)))
     }
 }
 
 #[async_trait::async_trait]
-impl AsyncBackend for Journal {
+impl AsyncBackend for LogFile {
     async fn publish(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
         let mut lines = Vec::new();
         for event in events {
@@ -230,6 +230,6 @@ impl AsyncBackend for Journal {
     }
 
     fn name(&self) -> &str {
-        "journal"
+        "log-file"
     }
 }

@@ -33,7 +33,8 @@ pub trait AsyncBackend: Send + Sync + 'static {
 
     /// Finishes what was taken, within `grace`, and lets go of everything.
     ///
-    /// Called by the bus once, when no `publish` begins any more.
+    /// Called by the bus once, when it takes no more emits. An emit that was
+    /// under way may still call `publish`: it is finished or refused.
     ///
     /// # Errors
     ///
@@ -117,20 +118,16 @@ pub enum PublishError {
 
     /// The batch is larger than the whole queue in front of the backend.
     #[error(
-        "a batch of {events} events and {bytes} bytes never fits the queue of backend `{backend}` \
-         ({capacity} events, {capacity_bytes} bytes); emit smaller batches"
+        "a batch of {events} events never fits the queue of backend `{backend}` ({limit}); \
+         emit smaller batches"
     )]
     BatchTooLarge {
         /// Whose queue it is.
         backend: Arc<str>,
         /// How many events the batch has.
         events: usize,
-        /// How many bytes they keep in memory.
-        bytes: usize,
-        /// How many events the queue holds at most.
-        capacity: usize,
-        /// How many bytes the queue holds at most.
-        capacity_bytes: usize,
+        /// How much the queue holds at most.
+        limit: String,
     },
 
     /// The backend was closed.

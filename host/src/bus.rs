@@ -130,7 +130,8 @@ impl EventBus {
             _ => {
                 let going = events.iter().enumerate().filter(|(_, event)| goes(event));
                 let (indices, going): (Vec<_>, Vec<_>) = going.map(|(i, e)| (i, e.clone())).unzip();
-                self.publish(&going, |index| indices[index]).await
+                self.publish(&going, |index| indices.get(index).copied().unwrap_or(index))
+                    .await
             }
         }
     }

@@ -14,6 +14,9 @@ use crate::event::Event;
 /// How many dead letters are kept.
 const CAPACITY: usize = 1000;
 
+/// How many bytes of events they keep in memory, at most.
+const CAPACITY_BYTES: usize = 16 << 20;
+
 /// An event that was given up, and why.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
@@ -34,6 +37,7 @@ pub struct DeadLetters(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     letters: VecDeque<DeadLetter>,
+    bytes: usize,
     evicted: u64,
 }
 
@@ -45,7 +49,9 @@ impl DeadLetters {
 
     /// Takes all dead letters out.
     pub fn drain(&self) -> Vec<DeadLetter> {
-        self.kept().letters.drain(..).collect()
+        let mut kept = self.kept();
+        kept.bytes = 0;
+        kept.letters.drain(..).collect()
     }
 
     /// How many had to make room for later ones since the start.
@@ -55,8 +61,13 @@ impl DeadLetters {
 
     pub(crate) fn push(&self, event: Event, error: String, attempts: u32) {
         let mut kept = self.kept();
-        if kept.letters.len() == CAPACITY {
-            kept.letters.pop_front();
+        kept.bytes += event.weight();
+        while kept.letters.len() == CAPACITY || kept.bytes > CAPACITY_BYTES {
+            // The last one stays, however large it is.
+            let Some(oldest) = kept.letters.pop_front() else {
+                break;
+            };
+            kept.bytes -= oldest.event.weight();
             kept.evicted += 1;
         }
         kept.letters.push_back(DeadLetter {
@@ -88,5 +99,20 @@ mod tests {
         assert_eq!(drained.len(), CAPACITY);
         assert_eq!(drained[0].event.event_type(), "t2");
         assert!(dead.list().is_empty());
+    }
+
+    #[test]
+    fn the_list_is_bounded_in_bytes_too_but_keeps_the_last() {
+        let dead = DeadLetters::default();
+        for size in [
+            CAPACITY_BYTES / 2,
+            CAPACITY_BYTES / 3,
+            CAPACITY_BYTES / 3,
+            CAPACITY_BYTES * 2,
+        ] {
+            dead.push(Event::new("t", vec![0; size]).unwrap(), "no".into(), 1);
+            assert!(dead.list().len() <= 2);
+        }
+        assert_eq!((dead.list().len(), dead.evicted()), (1, 3));
     }
 }

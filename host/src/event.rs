@@ -150,6 +150,8 @@ impl Event {
             .map(|(k, v)| k.len() + v.len() + 48)
             .sum();
         size_of::<Inner>()
+            + self.id().len()
+            + inner.content_type.as_ref().map_or(0, |text| text.len())
             + inner.event_type.len()
             + inner.source.len()
             + inner.subject.as_ref().map_or(0, String::len)

@@ -60,7 +60,7 @@ mod worker_pool;
 pub use backend::{AsyncBackend, CloseError, Failure, PublishError};
 pub use bus::{EmitError, EventBus};
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use delivery::{Delivery, DeliveryOptions, DeliveryStats, Reservation};
+pub use delivery::{Delivery, DeliveryOptions, DeliveryStats};
 pub use event::{DEFAULT_SOURCE, Event, EventBuilder, EventError, MAX_ATTRIBUTES};
 pub use handler::{Handler, HandlerError, Handlers, SubscriptionId};
 pub use mock::MockBackend;

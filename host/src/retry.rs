@@ -37,7 +37,12 @@ impl RetryPolicy {
         if self.max_attempts.is_some_and(|max| attempt >= max) {
             return None;
         }
-        Some(self.longest_delay_after(attempt).mul_f64(random_unit()))
+        Some(self.backoff(attempt))
+    }
+
+    /// The same wait, whether or not the tries are used up.
+    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
+        self.longest_delay_after(attempt).mul_f64(random_unit())
     }
 
     fn longest_delay_after(&self, attempt: u32) -> Duration {

@@ -240,11 +240,63 @@ async fn a_backend_that_is_away_is_asked_for_one_event_at_a_time() {
     delivery.close(GRACE).await.unwrap();
     let asked = away.asked.lock().unwrap().clone();
     assert_eq!((asked[0], &asked[1..5]), (100, &[1, 1, 1, 1][..]));
-    assert_eq!(
-        asked.last(),
-        Some(&99),
-        "and all the rest once it answers: {asked:?}"
+    let asked_again = asked.iter().rev().take(7).rev();
+    assert!(
+        asked_again.eq(&[1, 2, 4, 8, 16, 32, 37]),
+        "and for twice as many each time once it answers: {asked:?}"
     );
+}
+
+#[tokio::test]
+async fn an_event_that_a_backend_cannot_bear_is_found_and_its_neighbours_are_delivered() {
+    /// Fails every batch that has the event 70, after taking what is before it.
+    #[derive(Default)]
+    struct Chokes {
+        taken: std::sync::Mutex<Vec<usize>>,
+    }
+
+    #[async_trait]
+    impl AsyncBackend for Chokes {
+        async fn publish(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
+            let ids = ids(events);
+            let poison = ids.iter().position(|id| *id == 70);
+            self.taken
+                .lock()
+                .unwrap()
+                .extend(&ids[..poison.unwrap_or(ids.len())]);
+            match poison {
+                Some(_) => Err(Failure::all(events.len(), &retryable())),
+                None => Ok(()),
+            }
+        }
+
+        async fn close(&self, _: Duration) -> Result<(), CloseError> {
+            Ok(())
+        }
+
+        fn name(&self) -> &str {
+            "chokes"
+        }
+    }
+
+    let mut options = quick();
+    options.retry.max_attempts = Some(5);
+    let chokes = Arc::new(Chokes::default());
+    let delivery = Delivery::new(chokes.clone(), options);
+    delivery.publish(&events(100)).await.unwrap();
+    delivery.close(GRACE).await.unwrap();
+
+    let dead = delivery.dead_letters().list();
+    assert_eq!(dead.len(), 1, "only the one at fault");
+    assert_eq!((dead[0].event.id(), dead[0].attempts), ("70", 5));
+    let taken = chokes.taken.lock().unwrap().clone();
+    let mut once = taken.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), 99);
+    // A failed batch is halved by starting again from one, so each neighbour is
+    // offered a few times, not once for each event before the one at fault.
+    assert!(taken.len() < 400, "{} offers for 99 events", taken.len());
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ fn the_plugins_folder_carries_the_event_away() {
 #[test]
 fn a_backend_of_ones_own_takes_the_event() {
     let workspace = Workspace::new();
-    let auth = Auth::start(&workspace, "journal");
+    let auth = Auth::start(&workspace, "log-file");
     assert_eq!(auth.post("/signup", ADA).status, 201);
     let written = backhaul_tests::wait_for("the line in events.log", || {
         let text = std::fs::read_to_string(workspace.path().join("events.log")).ok()?;

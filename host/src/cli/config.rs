@@ -10,6 +10,8 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::wasm::WasmEngine;
+
 /// The configuration file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "backhaul.toml";
 
@@ -103,7 +105,7 @@ impl Config {
     pub(super) fn cache(&self) -> Option<PathBuf> {
         match &self.data {
             Some(data) => Some(data.join("cache")),
-            None => dirs::cache_dir().map(|folder| folder.join("backhaul")),
+            None => WasmEngine::default_cache(),
         }
     }
 }

@@ -39,7 +39,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(Arguments { flags }: Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::from(flags)?;
-    runtime()?.block_on(serve(&config))
+    let runtime = runtime()?;
+    let code = runtime.block_on(serve(&config));
+    // A name that is being looked up, or a component that is being compiled, is
+    // on a thread that cannot be ended; it must not keep the process.
+    runtime.shutdown_background();
+    code
 }
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
@@ -49,11 +54,15 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let listener = http::listen(config.listen).await?;
     let engine = WasmEngine::with_cache(config.cache())?;
     let folder = config.plugins.display();
-    let host = PluginHost::load(&config.plugins, &engine)
-        .await
-        .with_context(|| {
+    let host = tokio::select! {
+        host = PluginHost::load(&config.plugins, &engine) => host.with_context(|| {
             format!("the plugins folder {folder} cannot be read; name one with --plugins")
-        })?;
+        })?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the plugins were loaded");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     show(&host, config);
     let deliveries: Vec<Delivery> = host.plugins().iter().map(|p| p.delivery.clone()).collect();
 
@@ -97,12 +106,12 @@ async fn drain(
     mut serving: tokio::task::JoinHandle<std::io::Result<()>>,
     grace: Duration,
 ) -> ExitCode {
-    let deadline = Instant::now() + grace;
+    let started = Instant::now();
     if tokio::time::timeout(REQUESTS_GRACE.min(grace), &mut serving)
         .await
         .is_err()
     {
-        tracing::warn!("some requests did not end in time and are cut off");
+        tracing::warn!("some requests did not end in time and are not waited for");
         serving.abort();
     }
     let waiting = pending(deliveries);
@@ -113,10 +122,7 @@ async fn drain(
             "delivering what was accepted"
         );
     }
-    match bus
-        .close(deadline.saturating_duration_since(Instant::now()))
-        .await
-    {
+    match bus.close(grace.saturating_sub(started.elapsed())).await {
         Ok(()) => {
             tracing::info!("stopped: everything accepted was delivered or is a dead letter");
             ExitCode::SUCCESS

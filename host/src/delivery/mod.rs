@@ -30,7 +30,7 @@ use crate::handler::Handlers;
 use crate::retry::RetryPolicy;
 
 use queue::Queue;
-pub use queue::Reservation;
+pub(crate) use queue::Reservation;
 
 /// What the wrapped backend's `close` gets at least, however long draining took.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
@@ -153,7 +153,8 @@ impl Delivery {
             accepted: counts.accepted.load(Ordering::SeqCst),
             pending: 0,
         };
-        stats.pending = stats.accepted - stats.delivered - stats.dead - stats.dropped;
+        let settled = stats.delivered + stats.dead + stats.dropped;
+        stats.pending = stats.accepted.saturating_sub(settled);
         stats
     }
 
@@ -180,12 +181,12 @@ impl Delivery {
     ///
     /// [`PublishError::QueueFull`], [`PublishError::Closed`], or
     /// [`PublishError::BatchTooLarge`] for a batch that never fits.
-    pub fn reserve(&self, events: &[Event]) -> Result<Reservation<'_>, PublishError> {
+    pub(crate) fn reserve(&self, events: &[Event]) -> Result<Reservation<'_>, PublishError> {
         self.0.shared.queue.reserve(events)
     }
 
     /// Takes `events`, for which `reservation` holds room.
-    pub fn accept(&self, reservation: Reservation<'_>, events: Vec<Event>) {
+    pub(crate) fn accept(&self, reservation: Reservation<'_>, events: Vec<Event>) {
         self.start();
         let shared = &self.0.shared;
         shared
@@ -217,30 +218,37 @@ impl AsyncBackend for Delivery {
 
     async fn close(&self, grace: Duration) -> Result<(), CloseError> {
         let shared = &self.0.shared;
-        let deadline = Instant::now() + grace;
+        // None if it is too far away to be a time.
+        let deadline = Instant::now().checked_add(grace);
+        // Workers that never started could not take what is reserved now.
+        self.start();
         shared.queue.close();
         let mut tasks = std::mem::take(&mut *self.0.tasks());
         let drained = async { while tasks.join_next().await.is_some() {} };
         let drained = tokio::time::timeout(grace, drained).await.is_ok();
         tasks.shutdown().await;
 
-        let rest = deadline.saturating_duration_since(Instant::now());
+        let rest = deadline.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
         let closed = shared.backend.close(rest.max(SHORTEST_CLOSE)).await;
 
         let pending = self.stats().pending;
         shared.counts.dropped.fetch_add(pending, Ordering::SeqCst);
-        if pending > 0 {
-            let name = shared.backend.name();
-            let reason = match drained {
+        if pending == 0 {
+            return closed;
+        }
+        let name = shared.backend.name();
+        let mut error = CloseError {
+            undelivered: pending as usize,
+            reason: match drained {
                 true => format!("backend `{name}` stopped taking them"),
                 false => format!("backend `{name}` had not taken them after {grace:.1?}"),
-            };
-            return Err(CloseError {
-                undelivered: pending as usize,
-                reason,
-            });
+            },
+        };
+        if let Err(inner) = closed {
+            error.undelivered += inner.undelivered;
+            error.reason = format!("{}; {}", error.reason, inner.reason);
         }
-        closed
+        Err(error)
     }
 
     fn name(&self) -> &str {

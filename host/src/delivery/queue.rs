@@ -21,6 +21,8 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Told when there is something to take, or the queue was closed.
     ready: Notify,
+    /// Told when the queue is closed.
+    closing: Notify,
 }
 
 #[derive(Default)]
@@ -36,7 +38,7 @@ struct State {
 
 /// Room in the queue of a [`Delivery`](super::Delivery).
 #[must_use]
-pub struct Reservation<'a> {
+pub(crate) struct Reservation<'a> {
     queue: &'a Queue,
     events: usize,
     bytes: usize,
@@ -50,6 +52,7 @@ impl Queue {
             capacity_bytes,
             state: Mutex::default(),
             ready: Notify::new(),
+            closing: Notify::new(),
         }
     }
 
@@ -63,9 +66,7 @@ impl Queue {
             return Err(PublishError::BatchTooLarge {
                 backend: self.backend.clone(),
                 events: events.len(),
-                bytes,
-                capacity: self.capacity,
-                capacity_bytes: self.capacity_bytes,
+                limit: format!("{} events, {} bytes", self.capacity, self.capacity_bytes),
             });
         }
         let mut state = self.state();
@@ -146,6 +147,12 @@ impl Queue {
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.ready.notify_one();
+        self.closing.notify_waiters();
+    }
+
+    /// Waits until the queue is closed; for ever if it is already.
+    pub(super) async fn closing(&self) {
+        self.closing.notified().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

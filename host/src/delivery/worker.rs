@@ -2,9 +2,10 @@
 //!
 //! A worker holds one window of events, publishes it, settles what was taken or
 //! refused for good, and keeps the rest, in order, for the next try. After a
-//! publish that moved nothing it offers one event at a time, so that a backend
-//! that is away is asked gently, and one event that a backend cannot bear does
-//! not hide behind its batch, until one is taken again.
+//! publish that moved nothing it offers a single event, and doubles that with
+//! each publish that moves something: a backend that is away is asked gently,
+//! and an event that it cannot bear is found without offering its neighbours
+//! over and over.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,48 +21,56 @@ use crate::event::Event;
 pub(super) async fn deliver(shared: Arc<Shared>) {
     let options = &shared.options;
     while let Some(events) = shared.queue.take(options.batch, options.batch_bytes).await {
-        Window {
-            attempts: vec![0; events.len()],
-            events,
-            probing: false,
-        }
-        .settle(&shared)
-        .await;
+        Window::new(events).settle(&shared).await;
     }
 }
 
 /// Events taken from the queue and not settled, the oldest first.
 struct Window {
     events: Vec<Event>,
-    /// How often each of them has been tried.
+    /// How often each of them has failed, not counting failures of a whole
+    /// batch: those are the backend's, not the event's.
     attempts: Vec<u32>,
-    /// Whether the last publish moved nothing.
-    probing: bool,
+    /// How many, from the front, have been offered before.
+    offered: usize,
+    /// How many are offered next.
+    limit: usize,
+    /// How many publishes in a row have moved nothing.
+    failures: u32,
 }
 
 impl Window {
+    fn new(events: Vec<Event>) -> Window {
+        Window {
+            attempts: vec![0; events.len()],
+            offered: 0,
+            limit: events.len(),
+            failures: 0,
+            events,
+        }
+    }
+
     /// Tries until every event is delivered or dead.
     async fn settle(mut self, shared: &Shared) {
         while !self.events.is_empty() {
-            let count = if self.probing { 1 } else { self.events.len() };
+            let count = self.limit.min(self.events.len());
             let failures = publish(shared, &self.events[..count]).await;
-            let retry_after = self.sort_out(shared, count, failures);
-            if let Some(attempt) = retry_after
-                && let Some(delay) = shared.options.retry.delay_after(attempt)
-            {
-                tokio::time::sleep(delay).await;
+            if self.sort_out(shared, count, failures) > 0 {
+                let delay = shared.options.retry.backoff(self.failures.max(1));
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    // A delivery that is closed has no time to wait: it tries now.
+                    () = shared.queue.closing() => {}
+                }
             }
         }
     }
 
     /// Settles the first `count` events but those that failed and may be tried
-    /// again. Returns how often the most tried of these has been.
-    fn sort_out(&mut self, shared: &Shared, count: usize, failures: Vec<Failure>) -> Option<u32> {
+    /// again. Returns how many these are.
+    fn sort_out(&mut self, shared: &Shared, count: usize, failures: Vec<Failure>) -> usize {
         let counts = &shared.counts;
-        let retried = self.attempts[..count]
-            .iter()
-            .filter(|attempts| **attempts > 0)
-            .count();
+        let retried = count.min(self.offered);
         counts.retries.fetch_add(retried as u64, Ordering::SeqCst);
         let mut errors: Vec<Option<PublishError>> = vec![None; count];
         for Failure { index, error } in failures {
@@ -75,17 +84,18 @@ impl Window {
                 ),
             }
         }
-
+        let waits = |error: &Option<PublishError>| error.as_ref().is_some_and(|e| e.is_retryable());
+        let moved = !errors.iter().all(waits);
         let first_error = errors.iter().flatten().next().map(ToString::to_string);
-        let (mut kept, mut settled_bytes, mut most_tried) = (0, 0, None);
+
+        let (mut kept, mut settled_bytes) = (0, 0);
         for (at, error) in errors.into_iter().enumerate() {
-            let attempts = self.attempts[at] + 1;
+            let attempts = self.attempts[at] + u32::from(moved || count == 1);
             match error {
                 Some(error) if self.may_retry(shared, &error, attempts) => {
                     self.events.swap(kept, at);
                     self.attempts[kept] = attempts;
                     kept += 1;
-                    most_tried = most_tried.max(Some(attempts));
                     continue;
                 }
                 Some(error) => bury(shared, &self.events[at], &error, attempts),
@@ -97,10 +107,14 @@ impl Window {
         }
         self.events.drain(kept..count);
         self.attempts.drain(kept..count);
+        self.offered = self.offered.max(count) - (count - kept);
         shared.queue.settle(count - kept, settled_bytes);
-        self.log(shared, count, kept, most_tried, first_error);
-        self.probing = kept == count;
-        most_tried
+        self.log(shared, count, kept, first_error);
+        (self.failures, self.limit) = match moved {
+            true => (0, self.limit.saturating_mul(2)),
+            false => (self.failures + 1, 1),
+        };
+        kept
     }
 
     fn may_retry(&self, shared: &Shared, error: &PublishError, attempts: u32) -> bool {
@@ -109,25 +123,17 @@ impl Window {
 
     /// One line when a backend begins to fail, and one when it answers again:
     /// an outage of an hour is not an hour of log.
-    fn log(
-        &self,
-        shared: &Shared,
-        count: usize,
-        kept: usize,
-        attempt: Option<u32>,
-        error: Option<String>,
-    ) {
+    fn log(&self, shared: &Shared, count: usize, kept: usize, error: Option<String>) {
         let backend = shared.backend.name();
-        if kept > 0 && !self.probing {
+        if kept > 0 && self.failures == 0 {
             tracing::warn!(
                 backend,
                 failed = kept,
                 of = count,
-                attempt,
                 error = error.unwrap_or_default(),
                 "events were not taken and are tried again"
             );
-        } else if kept == 0 && self.probing {
+        } else if kept == 0 && self.failures > 0 {
             tracing::info!(
                 backend,
                 waiting = shared.queue.len() + self.events.len(),

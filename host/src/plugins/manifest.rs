@@ -5,7 +5,7 @@
 //! wrong is refused with file, line and key; values of the environment, which
 //! may be secrets, are never part of a message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
 use crate::pattern::Pattern;
-use crate::wasm::{FileGrant, Grants, Limits, TcpGrant};
+use crate::wasm::{FileGrant, Grants, Limits, TcpGrant, is_name};
 
 /// The largest manifest and the largest secret file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -78,7 +78,13 @@ impl Manifest {
                     .to_owned(),
             ));
         }
+        let mut seen = HashSet::new();
         for folder in &raw.grants.files {
+            let guest = folder.guest.get_ref();
+            if !guest.starts_with('/') || !seen.insert(guest.trim_end_matches('/')) {
+                let problem = "is not a path from `/` on, or is there twice".to_owned();
+                return Err(at(Some(folder.guest.span()), problem));
+            }
             let host = folder.host.get_ref();
             // One that may be written to is made.
             if !folder.write && !host.is_dir() {
@@ -174,7 +180,7 @@ struct RawGrants {
 #[serde(deny_unknown_fields)]
 struct RawFolder {
     host: Spanned<PathBuf>,
-    guest: String,
+    guest: Spanned<String>,
     #[serde(default)]
     write: bool,
 }
@@ -183,7 +189,7 @@ impl From<RawFolder> for FileGrant {
     fn from(RawFolder { host, guest, write }: RawFolder) -> FileGrant {
         FileGrant {
             host: host.into_inner(),
-            guest,
+            guest: guest.into_inner(),
             write,
         }
     }
@@ -220,8 +226,7 @@ struct RawName(String);
 impl<'de> Deserialize<'de> for RawName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawName, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-        match (1..=64).contains(&name.len()) && name.chars().all(valid) {
+        match is_name(&name) {
             true => Ok(RawName(name)),
             false => Err(D::Error::custom(
                 "a name has 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`",
@@ -430,6 +435,11 @@ mod tests {
                 "[grants]\nfiles = [{ host = \"/nonexistent\", guest = \"/x\" }]",
                 "line 2",
                 "`host`: /nonexistent is not a folder, or does not exist",
+            ),
+            (
+                "[grants]\nfiles = [{ host = \"/\", guest = \"in\" }]",
+                "line 2",
+                "`guest`: is not a path from `/` on",
             ),
             (
                 "[grants]\nfiles = [{ host = \"x\" }]",

@@ -80,6 +80,20 @@ pub enum PluginError {
     #[error(transparent)]
     Load(#[from] LoadError),
 
+    /// It would be granted to write where the host keeps what it trusts.
+    #[error(
+        "{}: the plugin may not write to {}, which holds or lies in {}: it could change what the host runs",
+        manifest.display(), folder.display(), own.display()
+    )]
+    OwnFolder {
+        /// The manifest with the grant.
+        manifest: PathBuf,
+        /// The folder it grants.
+        folder: PathBuf,
+        /// The plugins folder, or where compiled code is kept.
+        own: PathBuf,
+    },
+
     /// Another plugin has the name.
     #[error(
         "its name `{name}` is taken by {}; give this one another: write `name = \"...\"` at the top of {}",
@@ -257,6 +271,19 @@ async fn load(
         limits,
         batch,
     } = manifest;
+    for own in [file.parent(), engine.cache()].into_iter().flatten() {
+        if let Some(grant) = grants
+            .files
+            .iter()
+            .find(|grant| grant.write && grant.overlaps(own))
+        {
+            return Err(PluginError::OwnFolder {
+                manifest: manifest_file,
+                folder: grant.host.clone(),
+                own: own.to_owned(),
+            });
+        }
+    }
     let backend = WasmBackend::start(component, &label, grants.clone(), limits).await?;
     let backend = match name {
         Some(name) => backend.named(name),

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,7 @@ impl CodeCache {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let metadata = fs::metadata(folder)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+        if !is_private(&fs::metadata(folder)?) {
             let problem = "it belongs to another user, or others may write to it";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
@@ -48,17 +47,27 @@ impl CodeCache {
         })
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The compiled component, if there is a sound entry for `wasm`.
     pub(super) fn get(&self, engine: &Engine, wasm: &[u8]) -> Option<Component> {
         let path = self.path(wasm);
-        let entry = fs::read(&path).ok()?;
+        let mut file = fs::File::open(&path).ok()?;
+        if !is_private(&file.metadata().ok()?) {
+            tracing::warn!(entry = %path.display(), "a cache entry is not private; compiling anew");
+            return None;
+        }
+        let mut entry = Vec::new();
+        file.read_to_end(&mut entry).ok()?;
         let code = entry.get(DIGEST_LEN..)?;
         if Sha256::digest(code)[..] != entry[..DIGEST_LEN] {
             tracing::warn!(entry = %path.display(), "a cache entry is damaged; compiling anew");
             return None;
         }
-        // SAFETY: this is what `put` wrote: the code's digest is right, and the
-        // folder is writable by this user alone (checked in `open`). Wasmtime
+        // SAFETY: this is what `put` wrote: the opened file belongs to this user,
+        // nobody else may write to it, and the code's digest is right. Wasmtime
         // itself refuses code of another version or other settings.
         match unsafe { Component::deserialize(engine, code) } {
             Ok(component) => Some(component),
@@ -98,4 +107,9 @@ impl CodeCache {
         self.folder
             .join(format!("{digest}-{:016x}.cwasm", self.engine_mark))
     }
+}
+
+/// Whether only this user may write to a file or folder.
+fn is_private(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }

@@ -71,7 +71,8 @@ impl WasmEngine {
             Component::check_kind(&wasm)?;
             let compiled = engine.compile(&wasm).map_err(|error| {
                 LoadError::NotAComponent(format!(
-                    "it starts like a component but does not compile; was it copied whole? {error:#}"
+                    "it starts like a component but does not compile; was it copied whole? {}",
+                    shown(&error)
                 ))
             })?;
             Component::new(engine, compiled)
@@ -130,8 +131,9 @@ impl Component {
             .instantiate_pre(&compiled)
             .map_err(|error| {
                 LoadError::MissingImport(format!(
-                    "it imports what this host does not provide: {error:#}. A backend may import \
-                 WASI 0.2 and 0.3: clocks, random, cli, filesystem and sockets"
+                    "it imports what this host does not provide: {}. A backend may import \
+                     WASI 0.2 and 0.3: clocks, random, cli, filesystem and sockets",
+                    shown(&error)
                 ))
             })?;
         Ok(Component {
@@ -162,6 +164,11 @@ impl fmt::Debug for Component {
             .field("world", &self.world)
             .finish_non_exhaustive()
     }
+}
+
+/// Wasmtime's message, which may quote the file.
+fn shown(error: &wasmtime::Error) -> String {
+    super::text::printable(&format!("{error:#}"), 1000)
 }
 
 fn wrong_world(engine: &WasmEngine, compiled: &Compiled) -> LoadError {

@@ -2,7 +2,7 @@
 //! that do not wait.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,13 @@ impl WasmEngine {
     /// If Wasmtime does not run on this machine. A cache that cannot be used
     /// is only logged: everything works without, slower at start.
     pub fn new() -> Result<WasmEngine, LoadError> {
-        WasmEngine::with_cache(dirs::cache_dir().map(|folder| folder.join("backhaul")))
+        WasmEngine::with_cache(WasmEngine::default_cache())
+    }
+
+    /// `$XDG_CACHE_HOME/backhaul` or its like; `None` where the user has no
+    /// cache folder.
+    pub fn default_cache() -> Option<PathBuf> {
+        dirs::cache_dir().map(|folder| folder.join("backhaul"))
     }
 
     /// An engine that keeps compiled code in `cache`, or nowhere.
@@ -83,6 +89,11 @@ impl WasmEngine {
         }
         // SAFETY: the code comes straight from the compiler.
         unsafe { Compiled::deserialize(engine, &code) }
+    }
+
+    /// Where compiled code is kept, if it is.
+    pub fn cache(&self) -> Option<&Path> {
+        self.0.cache.as_ref().map(CodeCache::folder)
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -7,8 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,6 +128,12 @@ pub struct FileGrant {
 }
 
 impl FileGrant {
+    /// Whether `other` lies in the folder, or the folder in it.
+    pub(crate) fn overlaps(&self, other: &Path) -> bool {
+        let (ours, other) = (resolved(&self.host), resolved(other));
+        ours.starts_with(&other) || other.starts_with(&ours)
+    }
+
     /// Makes sure that the folder can be given.
     pub(super) fn prepare(&self) -> Result<(), LoadError> {
         let error = |doing: &str, why: &dyn fmt::Display| {
@@ -333,20 +339,43 @@ impl Denials {
     }
 }
 
+/// The path without links and `..`, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return real.join(rest);
+        }
+    }
+    path
+}
+
 fn normalized(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether an address leads to this machine or to what only it can see, cloud
-/// metadata services among them.
+/// Whether an address leads to this machine or to what only it can see, the
+/// metadata services of cloud providers among them.
 fn is_inside(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified()
-                // Amazon's metadata service over IPv6.
-                || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+        IpAddr::V4(v4) => {
+            v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                // The metadata services of Alibaba Cloud and Azure.
+                || v4 == Ipv4Addr::new(100, 100, 100, 200)
+                || v4 == Ipv4Addr::new(168, 63, 129, 16)
         }
+        IpAddr::V6(v6) => match v6.segments() {
+            // NAT64: an IPv4 address in the last four bytes.
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                is_inside(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into())
+            }
+            // Amazon's metadata service over IPv6.
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => true,
+            _ => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        },
     }
 }
 

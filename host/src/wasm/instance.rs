@@ -20,15 +20,12 @@ use super::component::Component;
 use super::grants::{Denials, Grants};
 use super::limits::{Limits, MAX_COPIED_BYTES, MAX_HANDLES};
 use super::state::State;
-use super::text::printable;
+use super::text::{MAX_NAME, is_name, printable};
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
 
 /// The longest text of a failure that is kept, in bytes.
 const MAX_ERROR_TEXT: usize = 1024;
-
-/// The longest name, in characters.
-const MAX_NAME: usize = 64;
 
 /// What the instances of one plugin have in common.
 pub(super) struct Template {
@@ -133,8 +130,7 @@ impl Instance {
         let (name,) = self
             .call("name", async |store| function.call_async(store, ()).await)
             .await?;
-        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(valid) {
+        if !is_name(&name) {
             return Err(CallError::new(
                 "name",
                 format!(

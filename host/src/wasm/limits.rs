@@ -104,6 +104,20 @@ impl ResourceLimiter for MemoryMeter {
         self.refused |= !granted;
         Ok(granted)
     }
+
+    // Each memory takes address space whether it is used or not.
+    fn memories(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        256
+    }
+
+    // Of core modules: languages that link at start have some dozens.
+    fn instances(&self) -> usize {
+        256
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub use engine::WasmEngine;
 pub use grants::{FileGrant, Grants, InvalidTcpGrant, TcpGrant};
 pub use instance::CallError;
 pub use limits::Limits;
+#[cfg(feature = "plugins")]
+pub(crate) use text::is_name;
 
 /// Why a component cannot be used as a backend.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,15 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// The longest name of a plugin, in characters.
+pub(crate) const MAX_NAME: usize = 64;
+
+/// Whether `text` is a name of a plugin.
+pub(crate) fn is_name(text: &str) -> bool {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    (1..=MAX_NAME).contains(&text.len()) && text.chars().all(valid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

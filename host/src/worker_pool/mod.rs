@@ -52,6 +52,9 @@ struct Shared {
     dead: DeadLetters,
 }
 
+/// How long handlers that are ended may take to notice.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
 struct Job {
     handler: Handler,
     event: Event,
@@ -143,7 +146,9 @@ impl AsyncBackend for WorkerPool {
         let queue = &self.0.shared.queue;
         queue.close();
         let drained = tokio::time::timeout(grace, queue.drained()).await;
-        self.0.tasks().abort_all();
+        let mut tasks = std::mem::take(&mut *self.0.tasks());
+        // A handler that never waits cannot be ended.
+        let _ = tokio::time::timeout(LAST_WAIT, tasks.shutdown()).await;
         drained.map_err(|_| CloseError {
             undelivered: queue.unfinished(),
             reason: format!("their handlers had not finished after {grace:.1?}"),

@@ -75,6 +75,13 @@ impl<T> Queue<T> {
                 capacity,
             }),
         };
+        if jobs.len() > capacity {
+            return Err(PublishError::BatchTooLarge {
+                backend: super::NAME.into(),
+                events: jobs.len(),
+                limit: format!("{capacity} jobs, one for each handler of an event"),
+            });
+        }
         fits(self.len())?;
         let mut state = self.state();
         if state.closed {

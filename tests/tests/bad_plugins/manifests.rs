@@ -80,6 +80,37 @@ async fn a_folder_to_read_that_is_missing_is_refused_and_not_made() {
 }
 
 #[tokio::test]
+async fn a_plugin_may_not_write_where_the_host_keeps_what_it_runs() {
+    let workspace = Workspace::new();
+    let folder = workspace.path().to_owned();
+    std::fs::create_dir(folder.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.join("plugins"), folder.join("link")).unwrap();
+    let hosts = ["plugins", "", "plugins/sub", "link", "elsewhere/../plugins"];
+    for host in hosts {
+        let host = folder.join(host).display().to_string();
+        let grant = format!("files = [{{ host = \"{host}\", guest = \"/d\", write = true }}]");
+        workspace.add_bytes("writer", &guest(), &format!("[grants]\n{grant}"));
+        let loaded = crate::load(&workspace).await;
+        let reason = loaded.refused()[0].reason.to_string();
+        assert_says(
+            &reason,
+            &[
+                "writer.toml",
+                "may not write to",
+                "could change what the host runs",
+            ],
+            &host,
+        );
+    }
+    let grant = format!(
+        "files = [{{ host = \"{}\", guest = \"/d\", write = true }}]",
+        folder.join("elsewhere").display()
+    );
+    workspace.add_bytes("writer", &guest(), &format!("[grants]\n{grant}"));
+    assert!(crate::load(&workspace).await.refused().is_empty());
+}
+
+#[tokio::test]
 async fn a_manifest_that_is_not_text_is_refused() {
     let workspace = Workspace::new();
     add_good(&workspace);
