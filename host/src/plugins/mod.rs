@@ -275,7 +275,7 @@ async fn load(
         if let Some(grant) = grants
             .files
             .iter()
-            .find(|grant| grant.write && grant.overlaps(own))
+            .find(|grant| grant.write && overlap(&grant.host, own))
         {
             return Err(PluginError::OwnFolder {
                 manifest: manifest_file,
@@ -313,6 +313,24 @@ async fn load(
         grants,
         delivery,
     })
+}
+
+/// Whether one of two folders holds the other.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let (one, other) = (resolved(one), resolved(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+/// The path without links and `..`, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return real.join(rest);
+        }
+    }
+    path
 }
 
 impl fmt::Debug for Plugin {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,12 +128,6 @@ pub struct FileGrant {
 }
 
 impl FileGrant {
-    /// Whether `other` lies in the folder, or the folder in it.
-    pub(crate) fn overlaps(&self, other: &Path) -> bool {
-        let (ours, other) = (resolved(&self.host), resolved(other));
-        ours.starts_with(&other) || other.starts_with(&ours)
-    }
-
     /// Makes sure that the folder can be given.
     pub(super) fn prepare(&self) -> Result<(), LoadError> {
         let error = |doing: &str, why: &dyn fmt::Display| {
@@ -337,18 +331,6 @@ impl Denials {
             );
         }
     }
-}
-
-/// The path without links and `..`, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for ancestor in path.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
-            return real.join(rest);
-        }
-    }
-    path
 }
 
 fn normalized(name: &str) -> String {
