@@ -38,6 +38,8 @@ fn a_printed_line_is_a_line_of_the_log_with_the_plugin_and_the_stream() {
 fn a_printed_line_cannot_forge_another_or_change_the_terminal() {
     let (_workspace, host) = printer();
     host.post_event("1", "order:print", "forged");
+    // Of a batch, this guest does only the first order.
+    host.wait_for_log("forged");
     host.post_event("2", "order:print", "binary");
     let (_, log) = host.stop();
     assert_eq!(
