@@ -2,6 +2,7 @@
 //! brokers, and the components they are tried with.
 //!
 //! - [`host`]: the `backhaul` program as a child process.
+//! - [`https_server`]: an HTTP and HTTPS server that behaves as it is asked.
 //! - [`redis_server`]: a real Redis server on a free port.
 //! - [`components`]: where `cargo xtask` puts the built components.
 //! - [`skip`]: how a test says that a server it needs is missing.
@@ -11,6 +12,7 @@
 
 pub mod components;
 pub mod host;
+pub mod https_server;
 pub mod redis_server;
 pub mod skip;
 

@@ -3,7 +3,7 @@
 mod broken_components;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
@@ -30,7 +30,91 @@ fn assert_accepted(name: &str, file: &Path, world: &str) -> String {
     assert_eq!(text.lines().next(), Some(first.as_str()));
     assert!(text.contains(&format!("  name     {name}\n")), "{text}");
     assert!(text.contains(&format!("  world    {world}\n")), "{text}");
+    let sha256 = format!("  sha256   {}\n", sha256sum(file));
+    assert!(text.contains(&sha256), "{text}");
     text
+}
+
+/// As users would find it out.
+fn sha256sum(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().unwrap();
+    let line = String::from_utf8(output.stdout).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn how_long_compiling_took_is_shown_and_that_it_was_done_before() {
+    let workspace = Workspace::new();
+    let file = components::test_guest("record_async");
+    let check = || {
+        let mut command = workspace.command(&["check", file.to_str().unwrap()]);
+        command.env("XDG_CACHE_HOME", workspace.path().join("cache"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let (first, second) = (check(), check());
+    assert!(first.contains("  code     compiled in "), "{first}");
+    assert!(
+        second.contains("  code     was compiled before\n"),
+        "{second}"
+    );
+}
+
+#[test]
+fn the_sha256_shown_is_the_one_a_manifest_pins() {
+    let workspace = Workspace::new();
+    let plugin = components::test_guest("record_async");
+    let file = workspace.path().join("plugins/pinned.wasm");
+    let right = sha256sum(&plugin);
+    workspace.add_plugin("pinned", &plugin, &format!("sha256 = \"{right}\""));
+    let (output, text) = check(&workspace, &file);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let wrong = "0".repeat(64);
+    workspace.add_plugin("pinned", &plugin, &format!("sha256 = \"{wrong}\""));
+    assert_refused(&workspace, &file, &[&right, &wrong, "pinned.toml"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_granted_is_a_reason_to_refuse_and_none_is_made() {
+    let workspace = Workspace::new();
+    let grant = |host: &str| {
+        format!("[grants]\nfiles = [{{ host = \"{host}\", guest = \"/out\", write = true }}]")
+    };
+    let plugin = components::test_guest("record_async");
+    let file = workspace.path().join("plugins/granted.wasm");
+    workspace.add_plugin("granted", &plugin, &grant("plugins/granted.wasm"));
+    assert_refused(&workspace, &file, &["is granted as a folder, and is none"]);
+    workspace.add_plugin("granted", &plugin, &grant("out"));
+    let (output, text) = check(&workspace, &file);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(!workspace.path().join("out").exists());
+}
+
+#[test]
+fn a_file_larger_than_any_component_is_not_read() {
+    let workspace = Workspace::new();
+    let file = std::fs::File::create(workspace.path().join("huge.wasm")).unwrap();
+    file.set_len(129 << 20).unwrap();
+    let output = workspace.run(&["check", "huge.wasm"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("135266304 bytes; the largest component"),
+        "{error}"
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let workspace = Workspace::new();
+    let manifest = "[grants.env]\nPASSWORD = \"hunter2hunter2\"";
+    workspace.add_plugin("a", &components::test_guest("read_env"), manifest);
+    let (output, text) = check(&workspace, &workspace.path().join("plugins/a.wasm"));
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !text.contains("hunter2") && !log.contains("hunter2"),
+        "{text}{log}"
+    );
 }
 
 #[test]
@@ -89,7 +173,7 @@ fn every_file_that_is_no_backend_is_refused_with_its_reason() {
     }
 }
 
-/// `check` gives the name the default five seconds, which one of these takes.
+/// `check` gives the name the default processor time, which one of these takes.
 #[test]
 fn every_backend_without_a_valid_name_is_refused_with_its_reason() {
     let workspace = Workspace::new();

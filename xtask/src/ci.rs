@@ -10,7 +10,7 @@ use crate::step::Steps;
 use crate::wasm_target::{self, TARGET};
 use crate::workspace::Workspace;
 
-/// Check everything: format, clippy, tests with none skipped, docs, and a first run
+/// Check everything: format, clippy, tests with none skipped, docs, some fuzzing, and a first run
 ///
 /// The first run starts from a copy of the files git tracks, as they are in the working tree:
 /// edits that are not committed yet count, files that were never `git add`ed are missing.
@@ -31,6 +31,8 @@ enum Part {
     Test,
     /// The documentation, with warnings denied
     Docs,
+    /// `cargo xtask fuzz`, some seconds for each target
+    Fuzz,
     /// `cargo xtask run` in a fresh copy, and events through it
     FirstRun,
 }
@@ -67,6 +69,12 @@ impl Ci {
             for (name, command) in docs(workspace) {
                 check(name, &|| Ok(command.run()?))?;
             }
+        }
+        if checked(Part::Fuzz) {
+            let sh = &workspace.sh;
+            check("cargo xtask fuzz", &|| {
+                Ok(cmd!(sh, "cargo xtask fuzz --seconds 8").run()?)
+            })?;
         }
         if checked(Part::FirstRun) {
             check("first run", &|| first_run::check(workspace))?;

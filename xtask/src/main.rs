@@ -6,6 +6,7 @@ mod ci;
 mod components;
 mod debian_std;
 mod first_run;
+mod fuzz;
 mod run;
 mod step;
 mod test;
@@ -32,6 +33,7 @@ enum Chore {
     Test(test::Test),
     Plugins(components::Plugins),
     Bench(bench::Bench),
+    Fuzz(fuzz::Fuzz),
     Ci(ci::Ci),
 }
 
@@ -54,6 +56,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Chore::Test(test) => test.execute(&workspace),
         Chore::Plugins(plugins) => plugins.execute(&workspace),
         Chore::Bench(bench) => bench.execute(&workspace),
+        Chore::Fuzz(fuzz) => fuzz.execute(&workspace),
         Chore::Ci(ci) => ci.execute(&workspace),
     }
 }

@@ -5,18 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use sha2::{Digest, Sha256};
 
-use super::runtime;
+use super::{compile, runtime};
 use crate::backend::AsyncBackend;
 use crate::plugins::{Manifest, PluginError};
-use crate::wasm::{Component, Grants, WasmBackend, WasmEngine};
+use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, read_component};
 
-/// Says what a plugin is: its world, name and imports, and what it would need
-/// granted; or why it would be refused.
+/// Says what a plugin is: its world, name, SHA-256 and imports, and what it would
+/// need granted; or why it would be refused.
 ///
-/// The component is started and asked for its name, with nothing granted and
-/// within the limits of the manifest beside it, if there is one. The manifest is
-/// checked, too.
+/// The component is started, asked for its name and closed, with nothing granted
+/// and within the limits of the manifest beside it, if there is one. The manifest
+/// is checked, too.
 ///
 /// Exit code: 0 it can be loaded, 1 it is refused.
 #[derive(Args)]
@@ -28,12 +29,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(Arguments { file }: Arguments) -> anyhow::Result<ExitCode> {
     let wasm =
-        std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let size = wasm.len();
-    match runtime()?.block_on(inspect(wasm, &file.with_extension("toml"))) {
+        read_component(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let (size, sha256) = (wasm.len(), hex(&Sha256::digest(&wasm)));
+    let engine = compile::engine(WasmEngine::default_cache())?;
+    let manifest = file.with_extension("toml");
+    match runtime()?.block_on(inspect(&engine, wasm, &sha256, &manifest)) {
         Ok((component, name)) => {
             println!("{}: a backend, {size} bytes", file.display());
-            show(&component, &name, &file.with_extension("toml"));
+            show(&component, &name, &sha256, &manifest);
             Ok(ExitCode::SUCCESS)
         }
         Err(reason) => {
@@ -43,16 +46,46 @@ pub(super) fn run(Arguments { file }: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn inspect(wasm: Vec<u8>, manifest: &Path) -> Result<(Component, String), PluginError> {
-    let Manifest { name, limits, .. } = Manifest::read(manifest)?;
-    let component = WasmEngine::new()?.load(wasm).await?;
+async fn inspect(
+    engine: &WasmEngine,
+    wasm: Vec<u8>,
+    sha256: &str,
+    manifest_file: &Path,
+) -> Result<(Component, String), PluginError> {
+    let manifest = Manifest::read(manifest_file)?;
+    if let Some(pinned) = manifest.sha256.map(|digest| hex(&digest))
+        && pinned != sha256
+    {
+        return Err(PluginError::WrongHash {
+            manifest: manifest_file.to_owned(),
+            pinned,
+            actual: sha256.to_owned(),
+        });
+    }
+    // One that is missing is made when the plugin is loaded, and not here.
+    let no_folder = |path: &Path| path.exists() && !path.is_dir();
+    let mut folders = manifest.grants.files.iter().map(|grant| &grant.host);
+    if let Some(host) = folders.find(|host| no_folder(host)) {
+        let problem = format!("{} is granted as a folder, and is none", host.display());
+        return Err(LoadError::Grant(problem).into());
+    }
+    let Manifest { name, limits, .. } = manifest;
+    let component = engine.load_within(wasm, limits.compile_timeout).await?;
     let backend = WasmBackend::start(component.clone(), "check", Grants::default(), limits).await?;
-    Ok((component, name.unwrap_or_else(|| backend.name().to_owned())))
+    let name = name.unwrap_or_else(|| backend.name().to_owned());
+    // What goes wrong is logged; it is no reason to refuse the plugin.
+    let _ = backend.close(limits.timeout).await;
+    Ok((component, name))
 }
 
-fn show(component: &Component, name: &str, manifest: &Path) {
+fn show(component: &Component, name: &str, sha256: &str, manifest: &Path) {
     println!("  name     {name}");
     println!("  world    {}", component.world());
+    println!("  sha256   {sha256}");
+    match component.compiled_in() {
+        Some(took) => println!("  code     compiled in {:.2} s", took.as_secs_f64()),
+        None => println!("  code     was compiled before"),
+    }
     let imports = component.imports();
     println!(
         "  imports{}",
@@ -94,11 +127,21 @@ impl Need {
     }
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 5] = [
     Need {
         interfaces: &["wasi:sockets/tcp", "wasi:sockets/types"],
         line: "tcp = [\"HOST:PORT\"]",
         what: "to connect to a server",
+    },
+    Need {
+        interfaces: &["wasi:sockets/udp", "wasi:sockets/types"],
+        line: "udp = [\"HOST:PORT\"]",
+        what: "to exchange datagrams with a server",
+    },
+    Need {
+        interfaces: &["wasi:http/outgoing-handler", "wasi:http/client"],
+        line: "http = [\"https://HOST\"]",
+        what: "to send HTTP requests",
     },
     Need {
         interfaces: &["wasi:filesystem/types"],
@@ -111,3 +154,7 @@ const NEEDS: [Need; 3] = [
         what: "to be configured",
     },
 ];
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

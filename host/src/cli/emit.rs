@@ -2,20 +2,17 @@
 
 use std::io::Read;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::client::{self, DEFAULT_HOST};
 use crate::event::{Event, EventBuilder};
 
 /// What the CloudEvents HTTP binding has encoded in header values, beside all
 /// that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
-
-/// How long the host may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Posts one event to a running host and prints its id.
 ///
@@ -36,7 +33,7 @@ pub(super) struct Arguments {
         long,
         env = "BACKHAUL_URL",
         value_name = "URL",
-        default_value = "http://127.0.0.1:7070"
+        default_value = DEFAULT_HOST
     )]
     to: String,
 
@@ -60,32 +57,15 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let url = events_url(&arguments.to)?;
     let event = event(arguments)?;
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build();
-    let mut request = ureq::Agent::new_with_config(config).post(&url);
+    let mut request = client::agent().post(&url);
     for (name, value) in headers(&event) {
         request = request.header(name, value);
     }
-    let mut response = request
-        .send(&event.data()[..])
-        .with_context(|| format!("{url} does not answer; is `backhaul serve` running there?"))?;
-    let body = response.body_mut().read_to_string().unwrap_or_default();
-    if response.status() == 202 {
-        println!("{}", event.id());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let problem: Option<serde_json::Value> = serde_json::from_str(&body).ok();
-    let detail = problem
-        .as_ref()
-        .and_then(|problem| problem["detail"].as_str());
-    bail!(
-        "the event was not taken ({}): {}",
-        response.status(),
-        detail.unwrap_or(&body)
-    )
+    let response = request.send(&event.data()[..]);
+    client::answer(response.with_context(|| client::no_answer(&url))?)
+        .map_err(|error| error.context("the event was not taken"))?;
+    println!("{}", event.id());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn event(arguments: Arguments) -> anyhow::Result<Event> {
@@ -146,16 +126,11 @@ fn headers(event: &Event) -> Vec<(&'static str, String)> {
 
 /// The URL to post to: `/events`, unless the URL has a path.
 fn events_url(to: &str) -> anyhow::Result<String> {
-    if to.starts_with("https://") {
-        bail!("{to}: `emit` speaks plain HTTP, to a host beside it; use curl for https");
+    let rest = to.strip_prefix("http://").unwrap_or_default();
+    match rest.trim_end_matches('/').contains('/') {
+        true => Ok(to.to_owned()),
+        false => client::url(to, "/events"),
     }
-    let Some(rest) = to.strip_prefix("http://") else {
-        bail!("{to:?} is not a URL; write for instance http://127.0.0.1:7070");
-    };
-    Ok(match rest.trim_end_matches('/').contains('/') {
-        true => to.to_owned(),
-        false => format!("{}/events", to.trim_end_matches('/')),
-    })
 }
 
 #[cfg(test)]

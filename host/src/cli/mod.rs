@@ -4,8 +4,11 @@
 //! about events. `anyhow` is used here and nowhere below.
 
 mod check;
+mod client;
+mod compile;
 mod config;
 mod emit;
+mod plugins;
 mod serve;
 
 use std::io::IsTerminal;
@@ -31,6 +34,10 @@ enum Command {
     Serve(serve::Arguments),
     Emit(emit::Arguments),
     Check(check::Arguments),
+    Plugins(plugins::Arguments),
+    /// Compiles a component for a host.
+    #[command(name = compile::COMMAND, hide = true)]
+    Compile,
 }
 
 /// Runs the program with the process's arguments.
@@ -41,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Emit(arguments) => emit::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Plugins(arguments) => plugins::run(arguments),
+        Command::Compile => Ok(compile::run()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("backhaul: {error:#}");
@@ -48,14 +57,18 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// What is logged unless `BACKHAUL_LOG` says otherwise. Wasmtime's HTTP warns of
+/// each request it finds malformed, and so could be made to flood the log.
+const DEFAULT_LOG: &str = "info,wasmtime_wasi_http=error";
+
 /// The log goes to standard error; `BACKHAUL_LOG` says what of it, in the form
 /// of the `tracing-subscriber` crate's `EnvFilter`.
 fn log() {
     let wanted = std::env::var("BACKHAUL_LOG").unwrap_or_default();
     let (filter, problem) = match EnvFilter::try_new(&wanted) {
-        _ if wanted.is_empty() => (EnvFilter::new("info"), None),
+        _ if wanted.is_empty() => (EnvFilter::new(DEFAULT_LOG), None),
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(error)),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

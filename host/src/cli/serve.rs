@@ -13,13 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::config::{Config, Flags};
-use super::{UNDELIVERED, runtime};
+use super::{UNDELIVERED, compile, runtime};
 use crate::bus::EventBus;
-use crate::delivery::Delivery;
 use crate::http::{self, HttpServer, Readiness};
 use crate::pattern::Pattern;
 use crate::plugins::{Plugin, PluginHost};
-use crate::wasm::{Grants, WasmEngine};
+use crate::wasm::Grants;
 
 /// How long requests under way may take to end once the host stops.
 const REQUESTS_GRACE: Duration = Duration::from_secs(5);
@@ -41,8 +40,8 @@ pub(super) fn run(Arguments { flags }: Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::from(flags)?;
     let runtime = runtime()?;
     let code = runtime.block_on(serve(&config));
-    // A name that is being looked up, or a component that is being compiled, is
-    // on a thread that cannot be ended; it must not keep the process.
+    // A name that is being looked up is on a thread that cannot be ended; it must
+    // not keep the process.
     runtime.shutdown_background();
     code
 }
@@ -52,10 +51,23 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     // Bound first: a port that is taken should not cost the wait for plugins.
     let listener = http::listen(config.listen).await?;
-    let engine = WasmEngine::with_cache(config.cache())?;
+    let address = listener.local_addr()?;
+    let engine = compile::engine(config.cache())?;
+    let host = PluginHost::with_drain(&config.plugins, &engine, config.drain);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let bus = EventBus::with_backend(host.clone());
+    bus.forward(Pattern::any());
+    // Answers from the start: plugins that are compiled for the first time take a
+    // while, and until then events are refused with a word on that.
+    let server = HttpServer::new(bus.clone(), config.max_body, readiness(&host, &stopping))
+        .with_plugins(host.clone());
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap_or_default() };
+    let mut serving = tokio::spawn(server.serve(listener, stopped));
+
     let folder = config.plugins.display();
-    let host = tokio::select! {
-        host = PluginHost::load(&config.plugins, &engine) => host.with_context(|| {
+    tokio::select! {
+        started = host.start() => started.with_context(|| {
             format!("the plugins folder {folder} cannot be read; name one with --plugins")
         })?,
         signal = signals.next() => {
@@ -63,19 +75,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+    host.watch();
     show(&host, config);
-    let deliveries: Vec<Delivery> = host.plugins().iter().map(|p| p.delivery.clone()).collect();
-
-    let stopping = Arc::new(AtomicBool::new(false));
-    let readiness = readiness(deliveries.is_empty(), stopping.clone());
-    let bus = EventBus::with_backend(host);
-    bus.forward(Pattern::any());
-
-    let address = listener.local_addr()?;
-    let server = HttpServer::new(bus.clone(), config.max_body, readiness);
-    let (stop, stopped) = oneshot::channel();
-    let stopped = async { stopped.await.unwrap_or_default() };
-    let mut serving = tokio::spawn(server.serve(listener, stopped));
     eprintln!("listening on {address}");
     show_curl(address);
 
@@ -91,9 +92,9 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let _ = stop.send(());
 
     tokio::select! {
-        code = drain(&bus, &deliveries, serving, config.drain) => Ok(code),
+        code = drain(&bus, &host, serving, config.drain) => Ok(code),
         signal = signals.next() => {
-            tracing::error!(signal, undelivered = pending(&deliveries), "stopped at once");
+            tracing::error!(signal, undelivered = pending(&host), "stopped at once");
             Ok(ExitCode::from(UNDELIVERED))
         }
     }
@@ -102,7 +103,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 /// Ends the requests under way, then delivers what was accepted.
 async fn drain(
     bus: &EventBus,
-    deliveries: &[Delivery],
+    host: &PluginHost,
     mut serving: tokio::task::JoinHandle<std::io::Result<()>>,
     grace: Duration,
 ) -> ExitCode {
@@ -114,7 +115,7 @@ async fn drain(
         tracing::warn!("some requests did not end in time and are not waited for");
         serving.abort();
     }
-    let waiting = pending(deliveries);
+    let waiting = pending(host);
     if waiting > 0 {
         tracing::info!(
             waiting,
@@ -134,19 +135,21 @@ async fn drain(
     }
 }
 
-fn pending(deliveries: &[Delivery]) -> u64 {
-    deliveries
-        .iter()
-        .map(|delivery| delivery.stats().pending)
-        .sum()
+fn pending(host: &PluginHost) -> u64 {
+    let pending = |plugin: &Arc<Plugin>| plugin.delivery().stats().pending;
+    host.plugins().iter().map(pending).sum()
 }
 
-fn readiness(no_plugins: bool, stopping: Arc<AtomicBool>) -> Readiness {
+fn readiness(host: &PluginHost, stopping: &Arc<AtomicBool>) -> Readiness {
+    let (host, stopping) = (host.clone(), stopping.clone());
     Arc::new(move || {
         if stopping.load(Ordering::Relaxed) {
             return Err("the host is stopping".to_owned());
         }
-        match no_plugins {
+        if !host.is_loaded() {
+            return Err("the plugins are still being loaded".to_owned());
+        }
+        match host.plugins().is_empty() {
             true => Err("no plugin is loaded".to_owned()),
             false => Ok(()),
         }
@@ -195,7 +198,7 @@ fn show(host: &PluginHost, config: &Config) {
         env!("CARGO_PKG_VERSION")
     );
     for plugin in host.plugins() {
-        show_plugin(plugin);
+        show_plugin(&plugin);
     }
     for refused in host.refused() {
         eprintln!(
@@ -205,27 +208,33 @@ fn show(host: &PluginHost, config: &Config) {
         );
     }
     if host.plugins().is_empty() {
-        eprintln!(
-            "  no plugin is loaded: events are refused until one is; copy NAME.wasm there and start again"
-        );
+        eprintln!("  no plugin is loaded: events are refused until one is; copy NAME.wasm there");
     }
 }
 
 fn show_plugin(plugin: &Plugin) {
-    let Plugin {
-        name,
-        file,
-        events,
-        grants,
-        ..
-    } = plugin;
+    let events = plugin.events();
     let events: Vec<&str> = events.iter().map(Pattern::as_str).collect();
+    let (name, file) = (plugin.name(), plugin.file());
     eprintln!("  {name} ({}) takes {}", file.display(), events.join(", "));
-    let Grants { tcp, files, env } = grants;
-    for grant in tcp {
+    let Grants {
+        tcp,
+        udp,
+        http,
+        tls: _,
+        files,
+        env,
+    } = plugin.grants();
+    for grant in &tcp {
         eprintln!("    may connect to {grant}");
     }
-    for grant in files {
+    for grant in &udp {
+        eprintln!("    may send datagrams to {grant}");
+    }
+    for grant in &http {
+        eprintln!("    may send HTTP requests to {grant}");
+    }
+    for grant in &files {
         let how = if grant.write {
             "read and write"
         } else {
@@ -234,10 +243,10 @@ fn show_plugin(plugin: &Plugin) {
         eprintln!("    may {how} {} as {}", grant.host.display(), grant.guest);
     }
     if !env.is_empty() {
-        let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = env.iter().map(|grant| grant.name.as_str()).collect();
         eprintln!("    sees the variables {}", names.join(", "));
     }
-    if tcp.is_empty() && files.is_empty() && env.is_empty() {
+    if tcp.is_empty() && udp.is_empty() && http.is_empty() && files.is_empty() && env.is_empty() {
         eprintln!("    may touch nothing");
     }
 }

@@ -16,10 +16,11 @@
 mod queue;
 mod worker;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
@@ -68,7 +69,7 @@ impl Default for DeliveryOptions {
 }
 
 /// Where the events of one delivery are, as counts since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DeliveryStats {
     /// Taken from the bus.
     pub accepted: u64,
@@ -95,7 +96,8 @@ pub struct DeliveryStats {
 pub struct Delivery(Arc<Owner>);
 
 struct Owner {
-    start: Once,
+    /// Whether workers were started: with the first event.
+    started: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
     shared: Arc<Shared>,
 }
@@ -103,7 +105,9 @@ struct Owner {
 /// What the delivery and its workers share.
 struct Shared {
     backend: Arc<dyn AsyncBackend>,
-    options: DeliveryOptions,
+    options: ArcSwap<DeliveryOptions>,
+    /// How many workers there are.
+    workers: Mutex<usize>,
     queue: Queue,
     counts: Counts,
     dead: DeadLetters,
@@ -125,20 +129,42 @@ impl Delivery {
     ///
     /// If the queue, the batch or the number of workers is 0.
     pub fn new(backend: impl AsyncBackend, options: DeliveryOptions) -> Delivery {
-        assert!(options.queue > 0, "a delivery needs room for an event");
-        assert!(options.batch > 0, "a batch holds an event at least");
-        assert!(options.workers > 0, "a delivery needs a worker");
+        options.check();
         Delivery(Arc::new(Owner {
-            start: Once::new(),
+            started: AtomicBool::new(false),
             tasks: Mutex::default(),
             shared: Arc::new(Shared {
                 queue: Queue::new(backend.name(), options.queue, options.queue_bytes),
                 backend: Arc::new(backend),
-                options,
+                options: ArcSwap::from_pointee(options),
+                workers: Mutex::new(0),
                 counts: Counts::default(),
                 dead: DeadLetters::default(),
             }),
         }))
+    }
+
+    /// Changes the options while events flow, all but the size of the queue. A
+    /// batch that is under way keeps the old ones.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn reconfigure(&self, options: DeliveryOptions) {
+        options.check();
+        let current = self.0.shared.options.load();
+        self.0.shared.options.store(Arc::new(DeliveryOptions {
+            queue: current.queue,
+            queue_bytes: current.queue_bytes,
+            ..options
+        }));
+        let mut tasks = self.0.tasks();
+        if self.0.started.load(Ordering::Relaxed) {
+            self.0.hire(&mut tasks);
+        }
+        drop(tasks);
+        // Those that are too many end when they look.
+        self.0.shared.queue.wake();
     }
 
     /// Where the events are now.
@@ -165,7 +191,7 @@ impl Delivery {
 
     /// How many events can wait.
     pub fn queue_capacity(&self) -> usize {
-        self.0.shared.options.queue
+        self.0.shared.options.load().queue
     }
 
     /// The events that were given up.
@@ -197,12 +223,13 @@ impl Delivery {
     }
 
     fn start(&self) {
-        self.0.start.call_once(|| {
-            let mut tasks = self.0.tasks();
-            for _ in 0..self.0.shared.options.workers {
-                tasks.spawn(worker::deliver(self.0.shared.clone()));
-            }
-        });
+        if self.0.started.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut tasks = self.0.tasks();
+        if !self.0.started.swap(true, Ordering::Relaxed) {
+            self.0.hire(&mut tasks);
+        }
     }
 }
 
@@ -260,8 +287,44 @@ impl AsyncBackend for Delivery {
     }
 }
 
+impl DeliveryOptions {
+    fn check(&self) {
+        assert!(self.queue > 0, "a delivery needs room for an event");
+        assert!(self.batch > 0, "a batch holds an event at least");
+        assert!(self.workers > 0, "a delivery needs a worker");
+    }
+}
+
+impl Shared {
+    /// How much a worker may take at once; `None` if there is a worker too many
+    /// and this one has to end.
+    fn next_batch(&self) -> Option<(usize, usize)> {
+        let options = self.options.load();
+        let mut workers = self.workers();
+        if *workers > options.workers {
+            *workers -= 1;
+            return None;
+        }
+        Some((options.batch, options.batch_bytes))
+    }
+
+    fn workers(&self) -> MutexGuard<'_, usize> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Owner {
-    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+    /// Starts the workers that are missing.
+    fn hire(&self, tasks: &mut JoinSet<()>) {
+        while tasks.try_join_next().is_some() {}
+        let mut workers = self.shared.workers();
+        while *workers < self.shared.options.load().workers {
+            tasks.spawn(worker::deliver(self.shared.clone()));
+            *workers += 1;
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
         // Nothing under this lock can leave the set half changed.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -100,11 +100,20 @@ impl Queue {
         (reservation.events, reservation.bytes) = (0, 0);
     }
 
-    /// Waits for events and takes the oldest: at most `max`, and at most
-    /// `max_bytes` unless the first alone is larger. Takes what is there
-    /// without waiting for more. `None` when the queue was closed and is empty.
-    pub(super) async fn take(&self, max: usize, max_bytes: usize) -> Option<Vec<Event>> {
+    /// Waits for events and takes the oldest: as many, and as many bytes, as
+    /// `limits` says, but one at least. Takes what is there without waiting for
+    /// more. `None` when the queue was closed and is empty, or `limits` says
+    /// `None`; it is asked again after each [`wake`](Self::wake).
+    pub(super) async fn take(
+        &self,
+        limits: impl Fn() -> Option<(usize, usize)>,
+    ) -> Option<Vec<Event>> {
         loop {
+            let Some((max, max_bytes)) = limits() else {
+                // What woke this one may have been meant for any.
+                self.ready.notify_one();
+                return None;
+            };
             {
                 let mut state = self.state();
                 if !state.waiting.is_empty() {
@@ -141,6 +150,11 @@ impl Queue {
         let mut state = self.state();
         state.occupied -= events;
         state.occupied_bytes -= bytes;
+    }
+
+    /// Has everyone who waits in [`take`](Self::take) look again.
+    pub(super) fn wake(&self) {
+        self.ready.notify_waiters();
     }
 
     /// Takes no more reservations; what has one may still be pushed.
@@ -212,11 +226,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            types(queue.take(3, usize::MAX).await.unwrap()),
+            types(queue.take(|| Some((3, usize::MAX))).await.unwrap()),
             ["t0", "t1", "t2"]
         );
         assert_eq!(
-            types(queue.take(3, usize::MAX).await.unwrap()),
+            types(queue.take(|| Some((3, usize::MAX))).await.unwrap()),
             ["t3", "t4"]
         );
     }
@@ -225,8 +239,8 @@ mod tests {
     async fn a_batch_is_bounded_in_bytes_but_never_empty() {
         let queue = Queue::new("test", 10, 1 << 20);
         push(&queue, events(5)).unwrap();
-        assert_eq!(queue.take(10, 3500).await.unwrap().len(), 2);
-        assert_eq!(queue.take(10, 1).await.unwrap().len(), 1);
+        assert_eq!(queue.take(|| Some((10, 3500))).await.unwrap().len(), 2);
+        assert_eq!(queue.take(|| Some((10, 1))).await.unwrap().len(), 1);
     }
 
     #[test]
@@ -262,10 +276,10 @@ mod tests {
         let reservation = queue.reserve(&batch).unwrap();
         queue.close();
         assert_eq!(push(&queue, events(1)), Err(PublishError::Closed));
-        let mut end = std::pin::pin!(queue.take(1, usize::MAX));
+        let mut end = std::pin::pin!(queue.take(|| Some((1, usize::MAX))));
         assert!(end.as_mut().now_or_never().is_none());
         queue.push(reservation, batch);
         assert_eq!(end.await.unwrap().len(), 1);
-        assert!(queue.take(1, usize::MAX).await.is_none());
+        assert!(queue.take(|| Some((1, usize::MAX))).await.is_none());
     }
 }

@@ -17,10 +17,9 @@ use super::Shared;
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
 
-/// Runs until the queue is closed and empty.
+/// Runs until the queue is closed and empty, or there are too many workers.
 pub(super) async fn deliver(shared: Arc<Shared>) {
-    let options = &shared.options;
-    while let Some(events) = shared.queue.take(options.batch, options.batch_bytes).await {
+    while let Some(events) = shared.queue.take(|| shared.next_batch()).await {
         Window::new(events).settle(&shared).await;
     }
 }
@@ -56,7 +55,7 @@ impl Window {
             let count = self.limit.min(self.events.len());
             let failures = publish(shared, &self.events[..count]).await;
             if self.sort_out(shared, count, failures) > 0 {
-                let delay = shared.options.retry.backoff(self.failures.max(1));
+                let delay = shared.options.load().retry.backoff(self.failures.max(1));
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
                     // A delivery that is closed has no time to wait: it tries now.
@@ -118,7 +117,7 @@ impl Window {
     }
 
     fn may_retry(&self, shared: &Shared, error: &PublishError, attempts: u32) -> bool {
-        error.is_retryable() && shared.options.retry.delay_after(attempts).is_some()
+        error.is_retryable() && shared.options.load().retry.delay_after(attempts).is_some()
     }
 
     /// One line when a backend begins to fail, and one when it answers again:

@@ -2,10 +2,13 @@
 //!
 //! `POST /events` takes the three content modes of the CloudEvents 1.0 HTTP
 //! binding (`cloudevents`); `GET /health/live` and `/health/ready` say how
-//! the process is. Every refusal is a problem document (RFC 9457) that says
-//! what was wrong. Of backends this module knows only what the bus tells it.
+//! the process is, `/api/plugins` what the plugins do (`plugins`). Every refusal
+//! is a problem document (RFC 9457) that says what was wrong. Of backends the way
+//! of an event knows only what the bus tells it.
 
 mod cloudevents;
+#[cfg(feature = "plugins")]
+mod plugins;
 mod problem;
 
 use std::net::SocketAddr;
@@ -25,7 +28,8 @@ use tokio::net::TcpListener;
 use crate::backend::{Failure, PublishError};
 use crate::bus::{EmitError, EventBus};
 use crate::event::Event;
-use problem::Problem;
+pub use cloudevents::decode;
+pub use problem::Problem;
 
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +43,8 @@ pub struct HttpServer {
     bus: EventBus,
     max_body: usize,
     readiness: Readiness,
+    #[cfg(feature = "plugins")]
+    plugins: Option<crate::plugins::PluginHost>,
 }
 
 impl HttpServer {
@@ -49,7 +55,18 @@ impl HttpServer {
             bus,
             max_body,
             readiness,
+            #[cfg(feature = "plugins")]
+            plugins: None,
         }
+    }
+
+    /// Shows the plugins of `host` at `/api/plugins`, and lets those that were set
+    /// aside be released there.
+    #[cfg(feature = "plugins")]
+    #[must_use]
+    pub fn with_plugins(mut self, host: crate::plugins::PluginHost) -> HttpServer {
+        self.plugins = Some(host);
+        self
     }
 
     /// Answers requests on `listener` until `stop` is done; then takes no new
@@ -70,7 +87,7 @@ impl HttpServer {
     }
 
     fn router(self) -> Router {
-        Router::new()
+        self.api()
             .route("/events", post(events))
             .route(
                 "/health/live",
@@ -80,6 +97,15 @@ impl HttpServer {
             .method_not_allowed_fallback(wrong_method)
             .fallback(not_found)
             .with_state(self)
+    }
+
+    /// What is there for operators.
+    fn api(&self) -> Router<HttpServer> {
+        #[cfg(feature = "plugins")]
+        if let Some(host) = &self.plugins {
+            return plugins::routes(host.clone());
+        }
+        Router::new()
     }
 }
 
@@ -115,7 +141,7 @@ async fn events(State(server): State<HttpServer>, request: Request<Body>) -> Res
 async fn receive(server: &HttpServer, request: Request<Body>) -> Result<Vec<String>, Problem> {
     let (head, body) = request.into_parts();
     let body = read(&head.headers, body, server.max_body).await?;
-    let events = cloudevents::decode(&head.headers, body)?;
+    let events = decode(&head.headers, body)?;
     if !events.is_empty() {
         server
             .bus
@@ -208,7 +234,8 @@ async fn ready(State(server): State<HttpServer>) -> Response {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let allowed = if uri.path() == "/events" {
+    let path = uri.path();
+    let allowed = if path == "/events" || path.ends_with("/release") {
         "POST"
     } else {
         "GET"
@@ -219,7 +246,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 async fn not_found(uri: Uri) -> Problem {
     let detail = format!(
-        "there is nothing at {}; events are posted to /events, and /health/live and /health/ready answer GET",
+        "there is nothing at {}; events are posted to /events; /health/live, /health/ready and /api/plugins answer GET",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)

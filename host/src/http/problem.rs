@@ -4,9 +4,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// A refusal.
-#[derive(Debug)]
-pub(super) struct Problem {
+/// Why a request was refused; as a response, a problem document.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
     status: StatusCode,
     detail: String,
     /// Which event of a batch, counted from 0.
@@ -23,6 +24,11 @@ impl Problem {
             index: None,
             retry_after: None,
         }
+    }
+
+    /// The status a request refused for it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) fn at(mut self, index: usize) -> Problem {

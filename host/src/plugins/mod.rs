@@ -1,220 +1,205 @@
 //! The plugins folder: every `NAME.wasm` in it, with its `NAME.toml`.
 //!
-//! [`PluginHost`] loads them and is the [`AsyncBackend`] that fans events out,
-//! one [`Delivery`] for each plugin. What a plugin may do stands in its
+//! [`PluginHost`] is the [`AsyncBackend`] that fans events out (`routes`), one
+//! [`Delivery`](crate::Delivery) for each [`Plugin`]. Plugins come, change and go
+//! while it runs: `folder` sees what is there, `watch` looks when something may
+//! have changed, `life` starts, replaces and ends plugins, and `slot` is where a
+//! component is exchanged under a delivery. What a plugin may do stands in its
 //! manifest (`manifest`) and is enforced by `wasm`.
 
+mod error;
+mod folder;
+mod life;
+mod load;
 mod manifest;
+mod plugin;
+mod routes;
+mod slot;
+mod status;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::task::JoinSet;
 
 use crate::backend::{AsyncBackend, CloseError, Failure, PublishError};
-use crate::delivery::{Delivery, DeliveryOptions};
 use crate::event::Event;
-use crate::pattern::Pattern;
-use crate::wasm::{Grants, LoadError, WasmBackend, WasmEngine};
+use crate::wasm::WasmEngine;
+use folder::Folder;
+use routes::Routes;
 
+pub use error::PluginError;
 pub use manifest::{Manifest, ManifestError};
+pub use plugin::Plugin;
+pub use slot::Quarantine;
+pub use status::{FolderStatus, PluginState, PluginStatus};
 
-/// The largest component that is loaded, in bytes. Compiling takes time and
-/// memory in proportion; a whole Python interpreter is under 25 MB.
-const MAX_COMPONENT: u64 = 128 << 20;
+/// How long a plugin that was taken out of the folder may deliver what waits for
+/// it, unless [`PluginHost::with_drain`] says otherwise.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
 
 /// The plugins of one folder, as a backend: each event goes to every plugin
 /// whose manifest names its type.
 ///
 /// A batch is taken by all plugins concerned or by none. An event that no
 /// plugin takes is refused: carrying it nowhere would be losing it.
-#[derive(Debug)]
-pub struct PluginHost {
-    plugins: Vec<Plugin>,
-    refused: Vec<RefusedPlugin>,
-}
+///
+/// Cloning is cheap, and the clones are one host: keep one to look at the
+/// plugins after giving the other to the bus.
+#[derive(Clone)]
+pub struct PluginHost(Arc<Inner>);
 
-/// A plugin that was loaded.
-pub struct Plugin {
-    /// What it is called: the manifest's `name`, else what the component says.
-    pub name: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// The event types it gets.
-    pub events: Vec<Pattern>,
-    /// What it may touch. Shown without the values of its environment.
-    pub grants: Grants,
-    /// The way events take to it, with its figures.
-    pub delivery: Delivery,
+struct Inner {
+    path: PathBuf,
+    engine: WasmEngine,
+    drain: Duration,
+    routes: ArcSwap<Routes>,
+    /// Whether the first look at the folder is over.
+    loaded: AtomicBool,
+    closed: tokio::sync::watch::Sender<bool>,
+    /// Held while the folder is looked at. Never while a plugin is loaded.
+    folder: Mutex<Folder>,
+    /// Held while a plugin takes its place or leaves it.
+    changing: tokio::sync::Mutex<()>,
+    refused: Mutex<BTreeMap<PathBuf, Arc<PluginError>>>,
+    /// The watcher, and plugins that are being loaded or end.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// A file of the folder that could not be loaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RefusedPlugin {
     /// The file.
     pub file: PathBuf,
     /// Why, and what to do.
-    pub reason: PluginError,
-}
-
-/// Why a plugin was not loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PluginError {
-    /// The file cannot be read.
-    #[error("the file cannot be read: {0}")]
-    Read(#[source] std::io::Error),
-
-    /// The file is larger than any component should be.
-    #[error("the file has {0} bytes; the largest component that is loaded has {MAX_COMPONENT}")]
-    TooLarge(u64),
-
-    /// Its manifest is wrong.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-
-    /// Its component is not a backend, or does not start.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-
-    /// It would be granted to write where the host keeps what it trusts.
-    #[error(
-        "{}: the plugin may not write to {}, which holds or lies in {}: it could change what the host runs",
-        manifest.display(), folder.display(), own.display()
-    )]
-    OwnFolder {
-        /// The manifest with the grant.
-        manifest: PathBuf,
-        /// The folder it grants.
-        folder: PathBuf,
-        /// The plugins folder, or where compiled code is kept.
-        own: PathBuf,
-    },
-
-    /// Another plugin has the name.
-    #[error(
-        "its name `{name}` is taken by {}; give this one another: write `name = \"...\"` at the top of {}",
-        other.display(), manifest.display()
-    )]
-    NameTaken {
-        /// The name both have.
-        name: String,
-        /// The file of the plugin that has it.
-        other: PathBuf,
-        /// The manifest to write another name in.
-        manifest: PathBuf,
-    },
+    pub reason: Arc<PluginError>,
 }
 
 impl PluginHost {
-    /// Loads every `*.wasm` of `folder`, in the order of their names. One that
-    /// cannot be loaded is [`refused`](Self::refused) and does not keep the
-    /// others from loading.
+    /// A host without plugins yet; [`start`](Self::start) loads them.
+    pub fn new(folder: &Path, engine: &WasmEngine) -> PluginHost {
+        PluginHost::with_drain(folder, engine, DEFAULT_DRAIN)
+    }
+
+    /// The same; a plugin that is taken out of the folder may deliver for `drain`.
+    pub fn with_drain(folder: &Path, engine: &WasmEngine, drain: Duration) -> PluginHost {
+        PluginHost(Arc::new(Inner {
+            path: folder.to_owned(),
+            engine: engine.clone(),
+            drain,
+            routes: ArcSwap::default(),
+            loaded: AtomicBool::new(false),
+            closed: tokio::sync::watch::Sender::new(false),
+            folder: Mutex::new(Folder::new(folder.to_owned())),
+            changing: tokio::sync::Mutex::default(),
+            refused: Mutex::default(),
+            tasks: Mutex::default(),
+        }))
+    }
+
+    /// A host with every `*.wasm` of `folder`: [`new`](Self::new), then
+    /// [`start`](Self::start).
     ///
     /// # Errors
     ///
     /// If the folder itself cannot be read.
     pub async fn load(folder: &Path, engine: &WasmEngine) -> std::io::Result<PluginHost> {
-        let mut host = PluginHost {
-            plugins: Vec::new(),
-            refused: Vec::new(),
-        };
-        let mut names = BTreeMap::new();
-        for file in components_in(folder)? {
-            match load(&file, engine, &names).await {
-                Ok(plugin) => {
-                    names.insert(plugin.name.clone(), file);
-                    host.plugins.push(plugin);
-                }
-                Err(reason) => host.refused.push(RefusedPlugin { file, reason }),
-            }
-        }
+        let host = PluginHost::new(folder, engine);
+        host.start().await?;
         Ok(host)
     }
 
-    /// The plugins that were loaded.
-    pub fn plugins(&self) -> &[Plugin] {
-        &self.plugins
+    /// Loads every `*.wasm` of the folder, in the order of their names. One that
+    /// cannot be loaded is [`refused`](Self::refused) and does not keep the
+    /// others from loading. Until this is over, events are refused as retryable.
+    ///
+    /// # Errors
+    ///
+    /// If the folder itself cannot be read.
+    pub async fn start(&self) -> std::io::Result<()> {
+        life::load_all(&self.0).await?;
+        self.0.loaded.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// The files that could not be loaded. Show them: nothing else does.
-    pub fn refused(&self) -> &[RefusedPlugin] {
-        &self.refused
+    /// Follows the folder from now on: plugins that are added, changed or removed
+    /// are loaded, replaced or ended while events flow. Ends with
+    /// [`close`](AsyncBackend::close), or when the last clone is dropped.
+    pub fn watch(&self) {
+        let task = watch::follow(Arc::downgrade(&self.0));
+        self.0.lock_tasks().spawn(task);
     }
 
-    /// Every event must have a plugin that takes it.
-    fn check_routes(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
-        if self.plugins.is_empty() {
-            let error = PublishError::Retryable("no plugin is loaded".to_owned());
-            return Err(Failure::all(events.len(), &error));
-        }
-        let unrouted = |event: &Event| !self.plugins.iter().any(|plugin| plugin.takes(event));
-        if !events.iter().any(unrouted) {
-            return Ok(());
-        }
-        let failure = |(index, event): (usize, &Event)| {
-            let error = match unrouted(event) {
-                true => PublishError::Permanent(format!(
-                    "no plugin takes events of type `{}`; see `events` in the plugins' manifests",
-                    event.event_type()
-                )),
-                false => PublishError::Retryable(
-                    "another event of the batch was refused, and a batch is taken whole".to_owned(),
-                ),
-            };
-            Failure { index, error }
-        };
-        Err(events.iter().enumerate().map(failure).collect())
+    /// Whether the first look at the folder is over.
+    pub fn is_loaded(&self) -> bool {
+        self.0.loaded.load(Ordering::Acquire)
     }
-}
 
-impl Plugin {
-    fn takes(&self, event: &Event) -> bool {
-        self.events
-            .iter()
-            .any(|pattern| pattern.matches(event.event_type()))
+    /// The plugins in use, ordered by file.
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.0.routes.load().plugins().cloned().collect()
+    }
+
+    /// The plugin of that name.
+    pub fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
+        let routes = self.0.routes.load();
+        routes.plugins().find(|p| p.name() == name).cloned()
+    }
+
+    /// The files that could not be loaded and have no older version in use.
+    pub fn refused(&self) -> Vec<RefusedPlugin> {
+        let refused = self.0.lock_refused();
+        let listed = refused.iter().map(|(file, reason)| RefusedPlugin {
+            file: file.clone(),
+            reason: reason.clone(),
+        });
+        listed.collect()
     }
 }
 
 #[async_trait]
 impl AsyncBackend for PluginHost {
     async fn publish(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
-        self.check_routes(events)?;
-        let mut places = Vec::with_capacity(self.plugins.len());
-        for plugin in &self.plugins {
-            let taken: Vec<Event> = events
-                .iter()
-                .filter(|event| plugin.takes(event))
-                .cloned()
-                .collect();
-            if taken.is_empty() {
-                continue;
+        let inner = &*self.0;
+        if !self.is_loaded() {
+            let error = PublishError::Retryable("the plugins are still being loaded".to_owned());
+            return Err(Failure::all(events.len(), &error));
+        }
+        loop {
+            let routes = inner.routes.load();
+            let taken = routes.take(events);
+            let closed = |failures: &Vec<Failure>| failures[0].error == PublishError::Closed;
+            // A plugin that is on its way out takes nothing; without it, the
+            // routes are others.
+            let changed = || !Arc::ptr_eq(&routes, &inner.routes.load());
+            if !(taken.as_ref().is_err_and(closed) && changed()) {
+                return taken;
             }
-            // If a later plugin has no room, the places taken so far are free
-            // again when `places` is dropped.
-            let place = plugin.delivery.reserve(&taken);
-            let place = place.map_err(|error| Failure::all(events.len(), &error))?;
-            places.push((&plugin.delivery, place, taken));
         }
-        for (delivery, place, taken) in places {
-            delivery.accept(place, taken);
-        }
-        Ok(())
     }
 
     async fn close(&self, grace: Duration) -> Result<(), CloseError> {
-        let closing = self
-            .plugins
-            .iter()
-            .map(|plugin| plugin.delivery.close(grace));
-        let errors: Vec<CloseError> = join_all(closing)
-            .await
-            .into_iter()
-            .filter_map(Result::err)
-            .collect();
+        let inner = &*self.0;
+        let started = Instant::now();
+        inner.closed.send_replace(true);
+        let mut tasks = std::mem::take(&mut *inner.lock_tasks());
+        let plugins = self.plugins();
+        let closing = join_all(plugins.iter().map(|plugin| plugin.close(grace)));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let ended = tokio::time::timeout(grace, ended);
+        let (closed, ended) = tokio::join!(closing, ended);
+        if ended.is_err() {
+            tracing::warn!(waited = ?started.elapsed(), "plugins that were being replaced or removed did not end in time");
+        }
+        let errors: Vec<CloseError> = closed.into_iter().filter_map(Result::err).collect();
         if errors.is_empty() {
             return Ok(());
         }
@@ -233,111 +218,29 @@ impl AsyncBackend for PluginHost {
     }
 }
 
-fn components_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "wasm")
-            && !path.is_dir()
-        {
-            files.push(path);
-        }
+impl Inner {
+    fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<PluginError>>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    files.sort();
-    Ok(files)
+
+    fn lock_tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_folder(&self) -> MutexGuard<'_, Folder> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
 }
 
-/// Loads one plugin; `names` are the names taken, with the files that have them.
-async fn load(
-    file: &Path,
-    engine: &WasmEngine,
-    names: &BTreeMap<String, PathBuf>,
-) -> Result<Plugin, PluginError> {
-    let manifest_file = file.with_extension("toml");
-    let manifest = Manifest::read(&manifest_file)?;
-    let size = std::fs::metadata(file).map_err(PluginError::Read)?.len();
-    if size > MAX_COMPONENT {
-        return Err(PluginError::TooLarge(size));
-    }
-    let wasm = std::fs::read(file).map_err(PluginError::Read)?;
-    let component = engine.load(wasm).await?;
-    let label = file.file_stem().unwrap_or_default().to_string_lossy();
-    let Manifest {
-        name,
-        events,
-        grants,
-        limits,
-        batch,
-    } = manifest;
-    for own in [file.parent(), engine.cache()].into_iter().flatten() {
-        if let Some(grant) = grants
-            .files
-            .iter()
-            .find(|grant| grant.write && overlap(&grant.host, own))
-        {
-            return Err(PluginError::OwnFolder {
-                manifest: manifest_file,
-                folder: grant.host.clone(),
-                own: own.to_owned(),
-            });
-        }
-    }
-    let backend = WasmBackend::start(component, &label, grants.clone(), limits).await?;
-    let backend = match name {
-        Some(name) => backend.named(name),
-        None => backend,
-    };
-    let name = backend.name().to_owned();
-    if let Some(other) = names.get(&name) {
-        return Err(PluginError::NameTaken {
-            name,
-            other: other.clone(),
-            manifest: manifest_file,
-        });
-    }
-    let defaults = DeliveryOptions::default();
-    let options = DeliveryOptions {
-        batch,
-        // The guest holds the batch, what it makes of it, and itself.
-        batch_bytes: defaults.batch_bytes.min((limits.memory / 8) as usize),
-        workers: limits.instances,
-        ..defaults
-    };
-    let delivery = Delivery::new(backend, options);
-    Ok(Plugin {
-        name,
-        file: file.to_owned(),
-        events,
-        grants,
-        delivery,
-    })
-}
-
-/// Whether one of two folders holds the other.
-fn overlap(one: &Path, other: &Path) -> bool {
-    let (one, other) = (resolved(one), resolved(other));
-    one.starts_with(&other) || other.starts_with(&one)
-}
-
-/// The path without links and `..`, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for ancestor in path.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
-            return real.join(rest);
-        }
-    }
-    path
-}
-
-impl fmt::Debug for Plugin {
+impl fmt::Debug for PluginHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin")
-            .field("name", &self.name)
-            .field("file", &self.file)
+        f.debug_struct("PluginHost")
+            .field("folder", &self.0.path)
+            .field("plugins", &self.plugins())
             .finish_non_exhaustive()
     }
 }

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, watch};
 
 use super::component::Component;
-use super::grants::{Denials, Grants};
+use super::grants::{DenialReport, Denials, Grants};
+use super::health::{Health, HealthMeter};
 use super::instance::{Instance, Template};
 use super::limits::Limits;
+use super::output::OutputStats;
+use super::secrets::Secrets;
 use super::{LoadError, text};
 use crate::backend::{AsyncBackend, CloseError, Failure, PublishError};
 use crate::event::Event;
@@ -20,7 +24,12 @@ use crate::event::Event;
 /// It starts with one instance; more are started, up to `limits.instances`,
 /// when calls come side by side. An instance that traps or runs over a limit is
 /// dropped, all events of that call fail as retryable, and the next call starts
-/// a new one.
+/// a new one: at once after the first that broke, then after growing delays (see
+/// [`health`](Self::health)).
+///
+/// [`close`](AsyncBackend::close) ends the calls under way when half of its grace
+/// is over, then calls `close` of every instance that is whole, exactly once. An
+/// instance that broke cannot be called any more.
 ///
 /// It has no queue: `publish` returns when the component has. Put a
 /// [`Delivery`](crate::Delivery) around it.
@@ -32,6 +41,9 @@ pub struct WasmBackend {
     /// Instances without work; the last used is the next, so that what is idle
     /// stays idle.
     idle: Mutex<Vec<Instance>>,
+    health: HealthMeter,
+    /// True once the calls under way have to end.
+    stopped: watch::Sender<bool>,
 }
 
 impl WasmBackend {
@@ -52,21 +64,44 @@ impl WasmBackend {
             grant.prepare()?;
         }
         let label: Arc<str> = label.into();
-        let denials = Arc::new(Denials::new(label.clone()));
-        let template = Arc::new(Template {
-            component,
-            grants,
-            limits,
-            label,
-            denials,
-        });
+        let denials = Arc::new(Denials::new(label.clone(), Secrets::of(&grants)));
+        let template = Arc::new(Template::new(component, label, grants, limits, denials));
         let (instance, name) = Instance::start(template.clone()).await?;
+        let health = HealthMeter::default();
+        health.started();
         Ok(WasmBackend {
             name,
             template,
             permits: Semaphore::new(limits.instances),
             idle: Mutex::new(vec![instance]),
+            health,
+            stopped: watch::Sender::new(false),
         })
+    }
+
+    /// How its instances fare.
+    pub fn health(&self) -> Health {
+        self.health.snapshot()
+    }
+
+    /// How many instances broke since a call last came back as it should.
+    pub fn broken_in_a_row(&self) -> u32 {
+        self.health.broken_in_a_row()
+    }
+
+    /// What it was denied.
+    pub fn denied(&self) -> DenialReport {
+        self.template.denials.snapshot()
+    }
+
+    /// How much it printed.
+    pub fn output(&self) -> OutputStats {
+        self.template.output.stats()
+    }
+
+    /// Forgets what broke, so that the next call starts an instance at once.
+    pub fn forgive(&self) {
+        self.health.forgive();
     }
 
     /// Gives the backend another name than its component says.
@@ -76,11 +111,44 @@ impl WasmBackend {
         self
     }
 
+    /// An idle instance, or a new one.
     async fn instance(&self) -> Result<Instance, LoadError> {
         let idle = self.idle().pop();
-        match idle {
-            Some(instance) => Ok(instance),
-            None => Ok(Instance::start(self.template.clone()).await?.0),
+        if let Some(instance) = idle {
+            return Ok(instance);
+        }
+        tokio::time::sleep(self.health.delay()).await;
+        let started = Instance::start(self.template.clone()).await;
+        match &started {
+            Ok(_) => self.health.started(),
+            // Other errors are of what it was granted, a folder that is gone.
+            Err(LoadError::Start(error)) => self.health.broke(error.to_string(), true),
+            Err(_) => {}
+        }
+        Ok(started?.0)
+    }
+
+    async fn call(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
+        let retryable = |problem: String| {
+            let error = PublishError::Retryable(problem);
+            Err(Failure::all(events.len(), &error))
+        };
+        let mut instance = match self.instance().await {
+            Ok(instance) => instance,
+            Err(error) => return retryable(error.to_string()),
+        };
+        // If this future is dropped here, so is the instance.
+        match instance.publish(events).await {
+            Ok(result) => {
+                self.health.sound();
+                self.idle().push(instance);
+                result
+            }
+            Err(broken) => {
+                let own_fault = !(broken.is_timeout() && self.template.network.was_used());
+                self.health.broke(broken.to_string(), own_fault);
+                retryable(broken.to_string())
+            }
         }
     }
 
@@ -93,44 +161,50 @@ impl WasmBackend {
 #[async_trait]
 impl AsyncBackend for WasmBackend {
     async fn publish(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
-        let fail = |error| Err(Failure::all(events.len(), &error));
         let Ok(_permit) = self.permits.acquire().await else {
-            return fail(PublishError::Closed);
+            return Err(Failure::all(events.len(), &PublishError::Closed));
         };
-        let mut instance = match self.instance().await {
-            Ok(instance) => instance,
-            Err(error) => return fail(PublishError::Retryable(error.to_string())),
-        };
-        // If this future is dropped here, so is the instance.
-        match instance.publish(events).await {
-            Ok(result) => {
-                self.idle().push(instance);
-                result
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            biased;
+            result = self.call(events) => result,
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                let problem = "the plugin was closed before the call was done";
+                let error = PublishError::Retryable(problem.to_owned());
+                Err(Failure::all(events.len(), &error))
             }
-            Err(broken) => fail(PublishError::Retryable(broken.to_string())),
         }
     }
 
     async fn close(&self, grace: Duration) -> Result<(), CloseError> {
-        let close = async {
-            // Waits for the calls that are under way, and lets none begin.
-            let all = u32::try_from(self.template.limits.instances).unwrap_or(u32::MAX);
-            let _permits = self.permits.acquire_many(all).await;
-            self.permits.close();
-            let instances = std::mem::take(&mut *self.idle());
-            for instance in instances {
-                if let Err(error) = instance.close().await {
-                    tracing::warn!(plugin = &*self.template.label, %error, "closing the plugin failed");
-                }
+        let plugin = &*self.template.label;
+        let deadline = Instant::now().checked_add(grace);
+        let all = u32::try_from(self.template.limits.instances).unwrap_or(u32::MAX);
+        // Lets no call begin that has not begun.
+        let under_way = self.permits.acquire_many(all);
+        let permits = match tokio::time::timeout(grace / 2, under_way).await {
+            Ok(permits) => permits,
+            Err(_) => {
+                tracing::warn!(
+                    plugin,
+                    "a call was not done in time and is ended: the plugin closes"
+                );
+                self.stopped.send_replace(true);
+                self.permits.acquire_many(all).await
             }
         };
-        if tokio::time::timeout(grace, close).await.is_err() {
-            self.permits.close();
-            tracing::warn!(
-                plugin = &*self.template.label,
-                ?grace,
-                "the plugin did not close in time"
-            );
+        self.permits.close();
+        drop(permits);
+        let instances = std::mem::take(&mut *self.idle());
+        let closing = join_all(instances.into_iter().map(Instance::close));
+        let rest = deadline.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
+        match tokio::time::timeout(rest, closing).await {
+            Ok(closed) => {
+                for error in closed.into_iter().filter_map(Result::err) {
+                    tracing::warn!(plugin, %error, "closing the plugin failed");
+                }
+            }
+            Err(_) => tracing::warn!(plugin, ?grace, "the plugin did not close in time"),
         }
         Ok(())
     }

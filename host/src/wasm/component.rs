@@ -1,13 +1,17 @@
 //! A compiled component, and what can be said of it without running it.
 
 use std::fmt;
+use std::time::Duration;
 
+use bytes::Bytes;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Compiled, ComponentExportIndex, InstancePre};
 
 use super::LoadError;
 use super::bindings::{ASYNC_BACKEND, BLOCKING_BACKEND};
-use super::engine::WasmEngine;
+use super::engine::{Compilation, WasmEngine};
+use super::limits::Limits;
+use super::outline;
 use super::state::State;
 
 /// Which of the contract's worlds a component implements.
@@ -45,6 +49,7 @@ pub struct Component {
     pub(super) pre: InstancePre<State>,
     pub(super) functions: Functions,
     world: World,
+    compiled_in: Option<Duration>,
 }
 
 /// Where the three functions are, so that no instance looks them up by name.
@@ -56,52 +61,50 @@ pub(super) struct Functions {
 }
 
 impl WasmEngine {
-    /// Compiles a component, or takes its code from the cache, and checks that
-    /// it is a backend. Runs none of it.
-    ///
-    /// Compiling takes about a second per megabyte and processor, on a thread
-    /// for blocking work.
+    /// [`load_within`](Self::load_within) the default time.
     ///
     /// # Errors
     ///
-    /// Says what the bytes are instead, or what is missing.
-    pub async fn load(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
+    /// As there.
+    pub async fn load(&self, wasm: impl Into<Bytes>) -> Result<Component, LoadError> {
+        self.load_within(wasm, Limits::default().compile_timeout)
+            .await
+    }
+
+    /// Compiles a component, or takes its code from the cache, and checks that
+    /// it is a backend. Runs none of it.
+    ///
+    /// Compiling may take `limit`, waiting for its turn not included; about half
+    /// as many components as there are processors are compiled at a time. Most
+    /// take a second for a few megabytes. When this is dropped, a
+    /// [`Compiler::Program`](super::Compiler::Program) is ended; in this process,
+    /// the compiling thread goes on until it is done.
+    ///
+    /// # Errors
+    ///
+    /// Says what the bytes are instead, or what is missing, or what compiling
+    /// came up against.
+    pub async fn load_within(
+        &self,
+        wasm: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Component, LoadError> {
+        let wasm = wasm.into();
+        outline::check(&wasm)?;
+        let compilation = self.compile(wasm, limit).await?;
         let engine = self.clone();
-        let load = move || {
-            Component::check_kind(&wasm)?;
-            let compiled = engine.compile(&wasm).map_err(|error| {
-                LoadError::NotAComponent(format!(
-                    "it starts like a component but does not compile; was it copied whole? {}",
-                    shown(&error)
-                ))
-            })?;
-            Component::new(engine, compiled)
-        };
-        let loaded = tokio::task::spawn_blocking(load).await;
-        loaded.unwrap_or_else(|panic| Err(LoadError::Engine(panic.to_string())))
+        tokio::task::spawn_blocking(move || Component::new(engine, compilation))
+            .await
+            .unwrap_or_else(|panic| Err(LoadError::Engine(panic.to_string())))
     }
 }
 
 impl Component {
-    /// Refuses, with what they are, bytes that are no component at all.
-    fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
-        let problem = match wasm {
-            [] => "the file is empty; was it copied whole?",
-            [b'\0', b'a', b's', b'm', version @ ..] => match version {
-                [_, _, 1, 0, ..] => return Ok(()),
-                [1, 0, 0, 0, ..] => {
-                    "it is a core Wasm module, not a component; build it for wasm32-wasip2, \
-                     or make it a component with `wasm-tools component new`"
-                }
-                [_, _, _, _, ..] => "it is Wasm of a kind this host does not know",
-                _ => "it ends within the first 8 bytes; was it copied whole?",
-            },
-            _ => "it is not Wasm: it does not start with \\0asm",
-        };
-        Err(LoadError::NotAComponent(problem.to_owned()))
-    }
-
-    fn new(engine: WasmEngine, compiled: Compiled) -> Result<Component, LoadError> {
+    fn new(engine: WasmEngine, compilation: Compilation) -> Result<Component, LoadError> {
+        let Compilation {
+            component: compiled,
+            took,
+        } = compilation;
         let exported = |world: &World| compiled.get_export_index(None, world.interface()).is_some();
         let Some(world) = [World::Backend, World::BlockingBackend]
             .into_iter()
@@ -132,7 +135,7 @@ impl Component {
             .map_err(|error| {
                 LoadError::MissingImport(format!(
                     "it imports what this host does not provide: {}. A backend may import \
-                     WASI 0.2 and 0.3: clocks, random, cli, filesystem and sockets",
+                     WASI 0.2 and 0.3: clocks, random, cli, filesystem, sockets and outgoing HTTP",
                     shown(&error)
                 ))
             })?;
@@ -141,12 +144,18 @@ impl Component {
             pre,
             functions,
             world,
+            compiled_in: took,
         })
     }
 
     /// The world it implements.
     pub fn world(&self) -> World {
         self.world
+    }
+
+    /// How long it was compiled; `None` if its code was in the cache.
+    pub fn compiled_in(&self) -> Option<Duration> {
+        self.compiled_in
     }
 
     /// The interfaces it imports, by name.

@@ -1,14 +1,17 @@
 //! One running instance of a component: a store, and the three functions.
 //!
-//! Every call has the plugin's time limit. A call that traps, or is not done in
-//! time, leaves the instance broken: the caller drops it, store and all, and
-//! with it whatever host call the guest was in.
+//! Every call has the plugin's limits of time and processor time. A call that
+//! traps, or runs over one of them, leaves the instance broken: the caller drops
+//! it, store and all, and with it whatever host call the guest was in.
+//!
+//! Every text a guest gives is made printable here, without the plugin's secrets.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::{Func, ResourceTableError};
 use wasmtime::{Store, Trap};
 
@@ -17,15 +20,22 @@ use super::bindings::{
     CloseResult, NameResult, PublishParams, PublishResult, WitEvent, WitFailure, WitPublishError,
 };
 use super::component::Component;
-use super::grants::{Denials, Grants};
-use super::limits::{Limits, MAX_COPIED_BYTES, MAX_HANDLES};
+use super::cpu::{CpuExceeded, CpuMeter};
+use super::grants::{Denials, Grants, Network};
+use super::limits::{Limits, MAX_COPIED_BYTES, MAX_TABLE_ELEMENTS};
+use super::output::OutputLog;
+use super::secrets::Secrets;
 use super::state::State;
-use super::text::{MAX_NAME, is_name, printable};
+use super::text::{MAX_NAME, is_name};
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
 
 /// The longest text of a failure that is kept, in bytes.
 const MAX_ERROR_TEXT: usize = 1024;
+
+/// How the text ends in which Wasmtime refuses a component another handle, for
+/// which it has no type.
+const HANDLES_EXCEEDED: &str = "store handle limit exceeded";
 
 /// What the instances of one plugin have in common.
 pub(super) struct Template {
@@ -35,10 +45,39 @@ pub(super) struct Template {
     /// What the plugin is called in the log: its file's name.
     pub(super) label: Arc<str>,
     pub(super) denials: Arc<Denials>,
+    pub(super) network: Arc<Network>,
+    pub(super) secrets: Arc<Secrets>,
+    pub(super) output: Arc<OutputLog>,
+}
+
+impl Template {
+    /// What the instances of `component` get. `label` names it in the log.
+    pub(super) fn new(
+        component: Component,
+        label: Arc<str>,
+        grants: Grants,
+        limits: Limits,
+        denials: Arc<Denials>,
+    ) -> Template {
+        let secrets = Arc::new(Secrets::of(&grants));
+        let output = OutputLog::new(label.clone(), secrets.clone(), limits.log);
+        let network = Arc::new(Network::new(&grants, denials.clone()));
+        Template {
+            component,
+            grants,
+            limits,
+            label,
+            denials,
+            network,
+            secrets,
+            output: Arc::new(output),
+        }
+    }
 }
 
 pub(super) struct Instance {
     store: Store<State>,
+    cpu: CpuMeter,
     name: Func,
     publish: Func,
     close: Func,
@@ -52,33 +91,21 @@ impl Instance {
             component,
             grants,
             limits,
-            label,
             denials,
+            network,
+            output,
+            ..
         } = &*template;
-        let state = State::new(label, grants, limits, denials)?;
+        let state = State::new(grants, limits, denials, network, output)?;
         let mut store = Store::new(&component.engine.inner().engine, state);
         store.limiter(|state| &mut state.memory);
-        store.epoch_deadline_async_yield_and_update(1);
         store.set_hostcall_fuel(MAX_COPIED_BYTES);
-        let started = {
-            store.set_epoch_deadline(1);
-            let instantiate = component.pre.instantiate_async(&mut store);
-            tokio::time::timeout(limits.timeout, instantiate).await
-        };
-        let instance = match started {
-            Ok(Ok(instance)) => instance,
-            Ok(Err(error)) => {
-                return Err(LoadError::Start(CallError::from_trap(
-                    "start", error, &store, limits,
-                )));
-            }
-            Err(_) => {
-                return Err(LoadError::Start(CallError::timeout(
-                    "start",
-                    limits.timeout,
-                )));
-            }
-        };
+        store.set_max_component_handles(limits.handles);
+        let cpu = CpuMeter::new(limits.cpu, &mut store);
+        let time = TimeLimit::new(limits.start_timeout, "start_timeout");
+        let instantiate = async |store: &mut _| component.pre.instantiate_async(store).await;
+        let started = run(&mut store, &cpu, &template, "start", time, instantiate).await;
+        let instance = started.map_err(LoadError::Start)?;
         let mut function = |index| {
             instance
                 .get_func(&mut store, index)
@@ -92,13 +119,14 @@ impl Instance {
         );
         let mut instance = Instance {
             store,
+            cpu,
             name,
             publish,
             close,
             template: template.clone(),
         };
         instance.check_types()?;
-        let name = instance.name().await.map_err(LoadError::Start)?;
+        let name = instance.name(time).await.map_err(LoadError::Start)?;
         Ok((instance, name))
     }
 
@@ -122,20 +150,19 @@ impl Instance {
         Ok(())
     }
 
-    async fn name(&mut self) -> Result<String, CallError> {
+    async fn name(&mut self, time: TimeLimit) -> Result<String, CallError> {
         let function = self
             .name
             .typed::<(), NameResult>(&self.store)
             .expect("checked at start");
-        let (name,) = self
-            .call("name", async |store| function.call_async(store, ()).await)
-            .await?;
+        let call = async |store: &mut _| function.call_async(store, ()).await;
+        let (name,) = self.call("name", time, call).await?;
         if !is_name(&name) {
-            return Err(CallError::new(
+            return Err(CallError::bad_answer(
                 "name",
                 format!(
                     "its name is \"{}\", {} bytes; a name has 1 to {MAX_NAME} characters of a-z, 0-9, `.`, `_`, `-`",
-                    printable(&name, MAX_NAME),
+                    self.template.secrets.printable(&name, MAX_NAME),
                     name.len(),
                 ),
             ));
@@ -155,10 +182,10 @@ impl Instance {
             .typed::<PublishParams<'_>, PublishResult>(&self.store)
             .expect("checked at start");
         let call = async |store: &mut Store<State>| function.call_async(store, (&lent[..],)).await;
-        let (result,) = self.call("publish", call).await?;
+        let (result,) = self.call("publish", self.timeout(), call).await?;
         match result {
             Ok(()) => Ok(Ok(())),
-            Err(failures) => Ok(Err(checked(failures, events.len())?)),
+            Err(failures) => Ok(Err(self.checked(failures, events.len())?)),
         }
     }
 
@@ -168,107 +195,222 @@ impl Instance {
             .close
             .typed::<(), CloseResult>(&self.store)
             .expect("checked at start");
-        let (closed,) = self
-            .call("close", async |store| function.call_async(store, ()).await)
-            .await?;
-        closed.map_err(|text| CallError::new("close", printable(&text, MAX_ERROR_TEXT)))
+        let call = async |store: &mut _| function.call_async(store, ()).await;
+        let (closed,) = self.call("close", self.timeout(), call).await?;
+        closed.map_err(|text| CallError {
+            function: "close",
+            kind: CallErrorKind::CloseFailed,
+            problem: self.template.secrets.printable(&text, MAX_ERROR_TEXT),
+        })
     }
 
-    /// Calls a function within the time limit.
+    /// The limit of a call that begins now.
+    fn timeout(&self) -> TimeLimit {
+        TimeLimit::new(self.template.limits.timeout, "timeout")
+    }
+
+    /// Calls a function within the limits.
     async fn call<R>(
         &mut self,
         function: &'static str,
+        time: TimeLimit,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, CallError> {
-        let limits = &self.template.limits;
-        self.store.set_epoch_deadline(1);
-        // A refusal the guest coped with is not why a later call traps.
-        self.store.data_mut().memory.refused = false;
-        match tokio::time::timeout(limits.timeout, call(&mut self.store)).await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(CallError::from_trap(function, error, &self.store, limits)),
-            Err(_) => Err(CallError::timeout(function, limits.timeout)),
-        }
+        run(
+            &mut self.store,
+            &self.cpu,
+            &self.template,
+            function,
+            time,
+            call,
+        )
+        .await
+    }
+
+    /// The failures the guest reports, if they can be what the contract says.
+    fn checked(&self, failures: Vec<WitFailure>, batch: usize) -> Result<Vec<Failure>, CallError> {
+        let mut seen = HashSet::new();
+        let shown = |text: String| self.template.secrets.printable(&text, MAX_ERROR_TEXT);
+        let check = |WitFailure { index, error }| {
+            let index = index as usize;
+            if index >= batch || !seen.insert(index) {
+                let problem = if index >= batch {
+                    "outside the batch"
+                } else {
+                    "twice"
+                };
+                return Err(CallError::bad_answer(
+                    "publish",
+                    format!(
+                        "it reports a failure of event {index} {problem} (of {batch} events), so \
+                         nothing it says of the batch can be relied on"
+                    ),
+                ));
+            }
+            let error = match error {
+                WitPublishError::Retryable(text) => PublishError::Retryable(shown(text)),
+                WitPublishError::Permanent(text) => PublishError::Permanent(shown(text)),
+            };
+            Ok(Failure { index, error })
+        };
+        failures.into_iter().map(check).collect()
     }
 }
 
-/// The failures a guest reports, if they can be what the contract says.
-fn checked(failures: Vec<WitFailure>, batch: usize) -> Result<Vec<Failure>, CallError> {
-    let mut seen = HashSet::new();
-    let check = |WitFailure { index, error }| {
-        let index = index as usize;
-        if index >= batch || !seen.insert(index) {
-            let problem = if index >= batch {
-                "outside the batch"
-            } else {
-                "twice"
-            };
-            return Err(CallError::new(
-                "publish",
-                format!(
-                    "it reports a failure of event {index} {problem} (of {batch} events), so nothing it says of \
-                 the batch can be relied on"
-                ),
-            ));
+/// Runs what is called in a store within the limits of time and processor time.
+async fn run<R>(
+    store: &mut Store<State>,
+    cpu: &CpuMeter,
+    template: &Template,
+    function: &'static str,
+    time: TimeLimit,
+    call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+) -> Result<R, CallError> {
+    store.set_epoch_deadline(1);
+    // A refusal the guest coped with is not why a later call traps.
+    let memory = &mut store.data_mut().memory;
+    (memory.refused, memory.tables_refused) = (false, false);
+    let called = tokio::time::timeout_at(time.end, cpu.measure(call(store))).await;
+    template.output.report_dropped();
+    match called {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => Err(CallError::from_trap(function, error, store, template)),
+        Err(_) => Err(CallError::timeout(function, time)),
+    }
+}
+
+/// Until when a call may take.
+#[derive(Clone, Copy)]
+struct TimeLimit {
+    end: Instant,
+    limit: Duration,
+    /// The key of the manifest that sets it.
+    key: &'static str,
+}
+
+impl TimeLimit {
+    fn new(limit: Duration, key: &'static str) -> TimeLimit {
+        TimeLimit {
+            end: Instant::now() + limit,
+            limit,
+            key,
         }
-        let error = match error {
-            WitPublishError::Retryable(text) => {
-                PublishError::Retryable(printable(&text, MAX_ERROR_TEXT))
-            }
-            WitPublishError::Permanent(text) => {
-                PublishError::Permanent(printable(&text, MAX_ERROR_TEXT))
-            }
-        };
-        Ok(Failure { index, error })
-    };
-    failures.into_iter().map(check).collect()
+    }
 }
 
 /// A call into a plugin that did not come back as the contract says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallError {
     function: &'static str,
+    kind: CallErrorKind,
     problem: String,
 }
 
+/// What kind of thing went wrong in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallErrorKind {
+    /// The component trapped: it panicked, for one, or went too deep.
+    Trap,
+    /// It ran over `limits.memory` or the limit of tables.
+    Memory,
+    /// It ran over `limits.handles`.
+    Handles,
+    /// It ran over `limits.cpu`.
+    Cpu,
+    /// It ran over `limits.timeout` or `limits.start_timeout`. A server it waited
+    /// for may be to blame.
+    Timeout,
+    /// It answered what the contract does not allow.
+    BadAnswer,
+    /// Its `close` says that it failed.
+    CloseFailed,
+}
+
 impl CallError {
-    fn new(function: &'static str, problem: String) -> CallError {
-        CallError { function, problem }
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> CallErrorKind {
+        self.kind
     }
 
-    fn timeout(function: &'static str, limit: Duration) -> CallError {
-        CallError::new(
+    /// Whether the call took too long, for which a server may be to blame.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == CallErrorKind::Timeout
+    }
+
+    fn bad_answer(function: &'static str, problem: String) -> CallError {
+        CallError {
             function,
-            format!(
-                "it was not done after {limit:?} and was stopped; see `timeout` under [limits]"
+            kind: CallErrorKind::BadAnswer,
+            problem,
+        }
+    }
+
+    fn timeout(function: &'static str, TimeLimit { limit, key, .. }: TimeLimit) -> CallError {
+        CallError {
+            function,
+            kind: CallErrorKind::Timeout,
+            problem: format!(
+                "it was not done after {limit:?} and was stopped; see `{key}` under [limits]"
             ),
-        )
+        }
     }
 
     fn from_trap(
         function: &'static str,
         error: wasmtime::Error,
         store: &Store<State>,
-        limits: &Limits,
+        Template {
+            limits, secrets, ..
+        }: &Template,
     ) -> CallError {
+        tracing::debug!(
+            function,
+            error = &*secrets.redact(&format!("{error:?}")),
+            "a plugin trapped"
+        );
         // Wasmtime's own text goes on with a backtrace of the guest.
+        let root = error.root_cause().to_string();
         let cause = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
-            None => printable(&error.root_cause().to_string(), MAX_ERROR_TEXT),
+            None => secrets.printable(&root, MAX_ERROR_TEXT),
         };
-        tracing::debug!(function, error = format!("{error:?}"), "a plugin trapped");
-        let handles = error.downcast_ref::<ResourceTableError>();
-        let problem = match store.data().memory.refused {
-            _ if matches!(handles, Some(ResourceTableError::Full)) => format!(
-                "it ran over the limit of {MAX_HANDLES} open files, sockets and streams together"
-            ),
-            true => format!(
+        let no_handles = matches!(
+            error.downcast_ref::<ResourceTableError>(),
+            Some(ResourceTableError::Full)
+        ) || root.ends_with(HANDLES_EXCEEDED);
+        let (kind, problem) = if error.is::<CpuExceeded>() {
+            let problem = format!(
+                "it used more than {:?} of processor time in one call; see `cpu` under [limits]",
+                limits.cpu
+            );
+            (CallErrorKind::Cpu, problem)
+        } else if no_handles {
+            let problem = format!(
+                "it ran over the limit of {} open files, sockets and streams together; see \
+                 `handles` under [limits]",
+                limits.handles
+            );
+            (CallErrorKind::Handles, problem)
+        } else if store.data().memory.refused {
+            let problem = format!(
                 "it ran over its limit of {} MiB of memory; see `memory` under [limits] ({cause})",
                 limits.memory >> 20
-            ),
-            false => format!("it trapped: {cause}"),
+            );
+            (CallErrorKind::Memory, problem)
+        } else if store.data().memory.tables_refused {
+            let problem = format!(
+                "it ran over the limit of {MAX_TABLE_ELEMENTS} elements of all its tables ({cause})"
+            );
+            (CallErrorKind::Memory, problem)
+        } else {
+            (CallErrorKind::Trap, format!("it trapped: {cause}"))
         };
-        CallError::new(function, problem)
+        CallError {
+            function,
+            kind,
+            problem,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Memory is limited where it grows, by `MemoryMeter`. Time is limited around
 //! each call, in `instance`; the engine's epoch makes that work for a guest that
-//! never waits.
+//! never waits, and has `cpu` count. Handles are limited in the instance's
+//! `state`, output in `output`.
 
 use std::time::Duration;
 
@@ -10,28 +11,41 @@ use wasmtime::ResourceLimiter;
 
 /// The most elements all tables of an instance may hold together. A table entry
 /// is a pointer of the host; components in use have some hundreds.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+pub(super) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// The most bytes one call may have the host copy out of the guest. Wasmtime
 /// counts; it bounds what a list of overlapping strings can make of a guest's
 /// memory in the host's.
 pub(super) const MAX_COPIED_BYTES: usize = 16 << 20;
 
-/// The most handles one instance may hold: files, sockets, their streams, and
-/// what it waits with. A TCP connection takes three. It bounds the host's file
-/// descriptors, of which a process often has 1,024, that a guest can use up.
-pub(super) const MAX_HANDLES: usize = 512;
-
 /// What one plugin may use.
+///
+/// Change what is of interest and leave the rest: `Limits { memory: 16 << 20,
+/// ..Limits::default() }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes of memory of one instance. Default 64 MiB.
     pub memory: u64,
-    /// The most time of one call (and of starting an instance), with all the
-    /// waiting in it. Default 5 s.
+    /// The most time of one call, with all the waiting in it. Default 5 s.
     pub timeout: Duration,
+    /// The most time until a new instance runs and has said its name. Default
+    /// 10 s.
+    pub start_timeout: Duration,
+    /// The most processor time of one call, or of the start of an instance;
+    /// waiting does not count. Looked at every 10 ms. Default 2 s.
+    pub cpu: Duration,
+    /// The most time compiling the component may take. Default 60 s.
+    pub compile_timeout: Duration,
     /// How many instances may run side by side. 1, the default, keeps order.
     pub instances: usize,
+    /// The most handles one instance may hold: files, sockets, their streams, and
+    /// what it waits with. A TCP connection takes three. It bounds the host's
+    /// file descriptors, of which a process often has 1,024, that a guest can use
+    /// up. Default 512.
+    pub handles: usize,
+    /// The most lines a second that are logged of what all instances print, over
+    /// any ten seconds. Default 100.
+    pub log: u32,
 }
 
 impl Default for Limits {
@@ -39,7 +53,12 @@ impl Default for Limits {
         Limits {
             memory: 64 << 20,
             timeout: Duration::from_secs(5),
+            start_timeout: Duration::from_secs(10),
+            cpu: Duration::from_secs(2),
+            compile_timeout: Duration::from_secs(60),
             instances: 1,
+            handles: 512,
+            log: 100,
         }
     }
 }
@@ -52,6 +71,8 @@ pub(super) struct MemoryMeter {
     table_elements: usize,
     /// Whether something was refused: the reason of the trap that mostly follows.
     pub(super) refused: bool,
+    /// The same of tables.
+    pub(super) tables_refused: bool,
 }
 
 impl MemoryMeter {
@@ -62,6 +83,7 @@ impl MemoryMeter {
             used: 0,
             table_elements: 0,
             refused: false,
+            tables_refused: false,
         }
     }
 
@@ -101,7 +123,7 @@ impl ResourceLimiter for MemoryMeter {
             current,
             desired,
         );
-        self.refused |= !granted;
+        self.tables_refused |= !granted;
         Ok(granted)
     }
 

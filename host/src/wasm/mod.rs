@@ -1,7 +1,8 @@
 //! A backend that is a sandboxed WASI component.
 //!
-//! One [`WasmEngine`] serves a whole process: it compiles components (or takes
-//! the compiled code from its `cache`) and interrupts busy ones. A
+//! One [`WasmEngine`] serves a whole process: it has components compiled (by a
+//! `compiler`, unless the code is in its `cache`) and interrupts busy ones. What
+//! a file is can be said before that (`outline`). A
 //! [`WasmBackend`] is one component with its grants and limits; it keeps
 //! instances alive and reuses them. What it knows of the contract is in
 //! `bindings`; what a guest can reach is decided in `grants` and nowhere
@@ -13,22 +14,39 @@
 mod backend;
 mod bindings;
 mod cache;
+mod compiler;
 mod component;
+mod cpu;
 mod engine;
+mod filesystem;
 mod grants;
+mod health;
+mod http;
 mod instance;
 mod limits;
 mod lookup;
+mod outline;
 mod output;
+mod secrets;
 mod state;
 mod text;
 
 pub use backend::WasmBackend;
+pub use compiler::{COMPILE_MEMORY, CompileError, Compiler, run_compiler};
 pub use component::{Component, World};
-pub use engine::WasmEngine;
-pub use grants::{FileGrant, Grants, InvalidTcpGrant, TcpGrant};
-pub use instance::CallError;
+pub use engine::{WasmEngine, WasmEngineBuilder};
+pub use grants::{
+    Denial, DenialKind, DenialReport, Denials, FileGrant, Grants, InvalidSocketGrant, SocketGrant,
+};
+pub use health::Health;
+pub use http::{HttpGrant, InvalidHttpGrant, InvalidRoots, TlsRoots};
+pub use instance::{CallError, CallErrorKind};
 pub use limits::Limits;
+pub use outline::MAX_COMPONENT;
+#[cfg(feature = "plugins")]
+pub(crate) use outline::read_component;
+pub use output::OutputStats;
+pub use secrets::{EnvGrant, EnvValue, Secrets};
 #[cfg(feature = "plugins")]
 pub(crate) use text::is_name;
 
@@ -39,6 +57,15 @@ pub enum LoadError {
     /// The bytes are not a component; says what they are instead.
     #[error("{0}")]
     NotAComponent(String),
+
+    /// It is larger than any component should be.
+    #[error("it has {0} bytes; the largest component that is loaded has {MAX_COMPONENT}")]
+    TooLarge(u64),
+
+    /// It may be a component, but compiling it takes too much, or the compiler
+    /// crashed.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
 
     /// It is a component, but not of this contract.
     #[error("{0}")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use backhaul::wasm::{Grants, Limits, WasmBackend, WasmEngine};
+use backhaul::wasm::{EnvGrant, Grants, Limits, WasmBackend, WasmEngine};
 use backhaul::{
     AsyncBackend, CloseError, Delivery, DeliveryOptions, EmitError, Event, EventBus, Failure,
 };
@@ -42,7 +42,7 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     let backend = async |instances| {
         let grants = Grants {
             tcp: vec![redis.address().parse()?],
-            env: vec![("REDIS_URL".into(), redis.url())],
+            env: vec![EnvGrant::plain("REDIS_URL", redis.url())],
             ..Grants::default()
         };
         let limits = Limits {

@@ -1,5 +1,6 @@
 //! Does with WASI 0.3 sockets what its orders say (`connect ADDRESS`, `listen
-//! ADDRESS`, `udp ADDRESS`, `lookup NAME`), and reports what came of it.
+//! ADDRESS`, `udp ADDRESS`, `ask ADDRESS`, `bind-udp ADDRESS`, `lookup NAME`), and
+//! reports what came of it.
 
 use std::net::{SocketAddr, SocketAddrV4};
 
@@ -43,9 +44,20 @@ async fn act(verb: &str, target: &str) -> Result<String, String> {
             socket.listen().map(|_| String::new()).map_err(debug)
         }
         "udp" => {
-            let socket = UdpSocket::create(IpAddressFamily::Ipv4).map_err(debug)?;
+            let socket = udp()?;
             let sent = socket.send(b"secret".to_vec(), Some(address(target))).await;
             sent.map(|()| String::new()).map_err(debug)
+        }
+        "ask" => {
+            let socket = udp()?;
+            let sent = socket.send(b"hello from the guest".to_vec(), Some(address(target)));
+            sent.await.map_err(debug)?;
+            let (answer, _) = socket.receive().await.map_err(debug)?;
+            Ok(String::from_utf8_lossy(&answer).into_owned())
+        }
+        "bind-udp" => {
+            let bound = udp()?.bind(address(target));
+            bound.map(|()| String::new()).map_err(debug)
         }
         "lookup" => {
             let addresses = resolve_addresses(target.to_owned()).await;
@@ -57,6 +69,10 @@ async fn act(verb: &str, target: &str) -> Result<String, String> {
 
 fn tcp() -> Result<TcpSocket, String> {
     TcpSocket::create(IpAddressFamily::Ipv4).map_err(debug)
+}
+
+fn udp() -> Result<UdpSocket, String> {
+    UdpSocket::create(IpAddressFamily::Ipv4).map_err(debug)
 }
 
 fn address(text: &str) -> IpSocketAddress {

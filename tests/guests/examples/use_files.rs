@@ -1,10 +1,12 @@
-//! Does with a path what its orders say, for instance `read /etc/passwd`, and
-//! reports what came of it.
+//! Does with paths what its orders say, for instance `read /etc/passwd` or
+//! `link /from /to`, and reports what came of it.
 
 use std::fs;
 use std::io::Result;
+use std::time::SystemTime;
 
 use test_guests::{order, report};
+use wasip2::filesystem::preopens::get_directories;
 
 test_guests::export_publish!("use-files", |events| {
     let (verb, path) = order(events).split_once(' ').expect("VERB PATH");
@@ -15,6 +17,8 @@ test_guests::export_publish!("use-files", |events| {
 });
 
 fn act(verb: &str, path: &str) -> Result<String> {
+    let pair = || path.split_once(' ').expect("two paths");
+    let open_to_write = || fs::File::options().write(true).open(path);
     match verb {
         "read" => fs::read_to_string(path),
         "list" => {
@@ -24,11 +28,29 @@ fn act(verb: &str, path: &str) -> Result<String> {
         "write" => fs::write(path, "written by the guest").map(|()| String::new()),
         "make" => fs::create_dir(path).map(|()| String::new()),
         "remove" => fs::remove_file(path).map(|()| String::new()),
-        "rename" => fs::rename(path, format!("{path}.renamed")).map(|()| String::new()),
+        "rename" => {
+            let renamed = format!("{path}.renamed");
+            let (from, to) = path.split_once(' ').unwrap_or((path, &renamed));
+            fs::rename(from, to).map(|()| String::new())
+        }
+        "link" => fs::hard_link(pair().0, pair().1).map(|()| String::new()),
+        "symlink" => Ok(symlink(pair().0, pair().1)),
         "truncate" => {
             let file = fs::File::options().write(true).truncate(true).open(path);
             file.map(|_| String::new())
         }
+        "touch" => {
+            let file = fs::File::open(path).or_else(|_| open_to_write())?;
+            file.set_modified(SystemTime::UNIX_EPOCH)?;
+            Ok(String::new())
+        }
         _ => unreachable!("no such order"),
     }
+}
+
+/// Makes a link `name` to `target` in the first folder, whatever the target is.
+fn symlink(target: &str, name: &str) -> String {
+    let folders = get_directories();
+    let (folder, _) = folders.first().expect("a folder");
+    format!("{:?}", folder.symlink_at(target, name))
 }

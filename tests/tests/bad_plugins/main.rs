@@ -48,12 +48,9 @@ async fn assert_good_works(workspace: &Workspace, host: &PluginHost) {
     host.publish(std::slice::from_ref(&event))
         .await
         .expect("the host takes it");
-    let good = host
-        .plugins()
-        .iter()
-        .find(|plugin| plugin.name == "record-blocking");
+    let good = host.plugin("record-blocking");
     let good = good.expect("the good plugin is loaded");
-    good.delivery
+    good.delivery()
         .close(backhaul_tests::PATIENCE)
         .await
         .expect("it is delivered");
@@ -123,7 +120,8 @@ async fn a_file_larger_than_any_component_is_refused_unread() {
     file.set_len(129 << 20).unwrap();
     let host = load(&workspace).await;
     let reason = host.refused()[0].reason.to_string();
-    assert!(reason.contains("the file has 135266304 bytes"), "{reason}");
+    let words = ["135266304 bytes; the largest component that is loaded has 134217728"];
+    assert_says(&reason, &words, "huge");
     assert_good_works(&workspace, &host).await;
 }
 
@@ -137,7 +135,7 @@ fn the_host_starts_names_every_plugin_it_did_not_load_and_serves_the_others() {
         workspace.add_bytes(broken.name, &broken.bytes, "");
     }
     for (guest, _) in NAMELESS {
-        let limits = "[limits]\ntimeout = \"500ms\"";
+        let limits = "[limits]\nstart_timeout = \"500ms\"";
         workspace.add_plugin(guest, &components::test_guest(guest), limits);
     }
 

@@ -6,16 +6,16 @@ use backhaul_tests::host::Workspace;
 use crate::{add_good, assert_says, refusal};
 
 /// A manifest, the line it is wrong in, and what is said of it.
-const WRONG: [(&str, &str, &[&str]); 10] = [
+const WRONG: [(&str, &str, &[&str]); 15] = [
     (
         "events = [\"*\"]\nevnts = [\"*\"]",
         "line 2",
         &["unknown field `evnts`", "`events`"],
     ),
     (
-        "[grants]\n\nudp = [\"a:1\"]",
+        "[grants]\n\nsmtp = [\"a:1\"]",
         "line 3",
-        &["unknown field `udp`", "`tcp`"],
+        &["unknown field `smtp`", "`tcp`"],
     ),
     (
         "[limits]\nmemory = \"64 parsecs\"",
@@ -31,6 +31,31 @@ const WRONG: [(&str, &str, &[&str]); 10] = [
         "[limits]\ntimeout = \"soon\"",
         "line 2",
         &["`timeout`: is not a time", "500ms"],
+    ),
+    (
+        "[limits]\nstart_timeout = 10",
+        "line 2",
+        &["`start_timeout`: is not a time from 1ms to 1h"],
+    ),
+    (
+        "[limits]\ncpu = \"1ms\"",
+        "line 2",
+        &["`cpu`: is not a time from 10ms to 1h"],
+    ),
+    (
+        "[limits]\nlog = 0",
+        "line 2",
+        &["`log`: is not a whole number from 1 to 10000"],
+    ),
+    (
+        "events = [\"*\"]\nsha256 = \"0123\"",
+        "line 2",
+        &["`sha256`: is not 64 hexadecimal digits"],
+    ),
+    (
+        "[grants.env]\nTOKEN = { env = \"BACKHAUL_TEST_NOT_SET\" }",
+        "line 2",
+        &["`TOKEN`: the host's environment has no variable \"BACKHAUL_TEST_NOT_SET\""],
     ),
     (
         "[limits]\ninstances = 0",

@@ -11,7 +11,7 @@ use crate::{assert_says, load, plugins, refusal};
 async fn a_plugin_without_a_valid_name_is_refused_and_its_name_is_shown_harmlessly() {
     for (guest, words) in NAMELESS {
         let wasm = std::fs::read(components::test_guest(guest)).unwrap();
-        let reason = refusal(guest, &wasm, "[limits]\ntimeout = \"500ms\"").await;
+        let reason = refusal(guest, &wasm, "[limits]\nstart_timeout = \"500ms\"").await;
         assert_says(&reason, words, guest);
     }
 }
@@ -53,7 +53,8 @@ async fn a_name_in_the_manifest_lets_both_load_and_both_take_events() {
     }
     let host = load(&workspace).await;
     assert!(host.refused().is_empty(), "{:?}", host.refused());
-    let names: Vec<&str> = host.plugins().iter().map(|p| p.name.as_str()).collect();
+    let plugins = host.plugins();
+    let names: Vec<&str> = plugins.iter().map(|plugin| plugin.name()).collect();
     assert_eq!(names, ["first", "second"]);
 
     let event = backhaul::Event::new("after:signup", "1").unwrap();

@@ -79,12 +79,14 @@ pub(crate) fn all() -> Vec<Broken> {
         reason,
     };
     let text = |name, text: &str, reason| file(name, &wat::parse_str(text).expect(name), reason);
-    let whole = &["does not compile", "was it copied whole?"];
+    let whole = &["not a whole component"];
+    let behind = [&sound[..], b"and more"].concat();
     vec![
         file("empty", b"", &["the file is empty"]),
         file("begun", &sound[..6], &["ends within the first 8 bytes"]),
         file("truncated", &sound[..sound.len() / 2], whole),
         file("nearly-whole", &sound[..sound.len() - 1], whole),
+        file("more-behind", &behind, whole),
         file("damaged", &damaged, &["does not compile"]),
         file("noise", &noise(), &["it is not Wasm"]),
         file("text", b"(component)", &["it is not Wasm"]),
@@ -152,7 +154,7 @@ pub(crate) const NAMELESS: [(&str, &[&str]); 5] = [
         "control_char_name",
         &[r"\u{1b}[2Jname\u{a}INFO", "a name has 1 to 64 characters"],
     ),
-    ("loop_in_name", &["in `name`, it was not done after"]),
+    ("loop_in_name", &["in `name`, it ", "under [limits]"]),
 ];
 
 /// 10 kB that look like nothing, the same in every run.

@@ -1,7 +1,7 @@
 //! The folder of compiled code: used, private, and no way in.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use backhaul::AsyncBackend;
@@ -25,6 +25,21 @@ fn entries(cache: &Path) -> Vec<PathBuf> {
     entries
         .map(|entry| entry.expect("an entry").path())
         .collect()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Loads the recording guest, and says whether it was compiled for that.
+async fn is_compiled(cache: &Path) -> bool {
+    let component = engine(cache).load(wasm("record_blocking")).await.unwrap();
+    assert_eq!(component.world(), World::BlockingBackend);
+    component.compiled_in().is_some()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -55,17 +70,94 @@ async fn compiled_code_is_kept_for_this_user_alone() {
 async fn a_component_that_was_loaded_before_is_not_compiled_again() {
     let folder = TempDir::new().unwrap();
     let cache = folder.path().join("cache");
+    assert!(is_compiled(&cache).await);
+    assert!(!is_compiled(&cache).await);
+}
+
+#[tokio::test]
+async fn the_code_of_one_component_is_never_taken_for_anothers() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
     let first = engine(&cache);
     first.load(wasm("record_blocking")).await.unwrap();
     let blocking = entries(&cache).remove(0);
     first.load(wasm("record_async")).await.unwrap();
     let asynchronous = entries(&cache).into_iter().find(|entry| *entry != blocking);
 
-    // With the code of the one in place of the other's, only a host that runs
-    // what is there, and compiles nothing, takes the one for the other.
     fs::copy(asynchronous.unwrap(), &blocking).unwrap();
     let loaded = engine(&cache).load(wasm("record_blocking")).await.unwrap();
-    assert_eq!(loaded.world(), World::Backend);
+    assert_eq!(loaded.world(), World::BlockingBackend);
+    assert!(loaded.compiled_in().is_some());
+}
+
+#[tokio::test]
+async fn code_of_another_wasmtime_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    assert!(is_compiled(&cache).await);
+    let entry = entries(&cache).remove(0);
+    let name = entry.file_name().unwrap().to_str().unwrap();
+    let (hash, _) = name.split_once('-').unwrap();
+    let other = cache.join(format!("{hash}-0123456789abcdef.cwasm"));
+    fs::rename(&entry, &other).unwrap();
+    assert!(is_compiled(&cache).await);
+    assert!(entry.exists() && other.exists());
+}
+
+/// Something in an entry's place that another could have put there, or could
+/// write to.
+#[tokio::test]
+async fn an_entry_that_is_not_a_private_file_is_not_run() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    assert!(is_compiled(&cache).await);
+    let entry = entries(&cache).remove(0);
+    let elsewhere = folder.path().join("elsewhere");
+    fs::copy(&entry, &elsewhere).unwrap();
+
+    let replace: [(&str, &dyn Fn()); 5] = [
+        ("group may write", &|| set_mode(&entry, 0o620)),
+        ("others may write", &|| set_mode(&entry, 0o602)),
+        ("a symlink", &|| {
+            fs::remove_file(&entry).unwrap();
+            symlink(&elsewhere, &entry).unwrap();
+        }),
+        ("a hard link", &|| {
+            fs::remove_file(&entry).unwrap();
+            fs::hard_link(&elsewhere, &entry).unwrap();
+        }),
+        ("another user's", &|| {
+            if is_root() {
+                std::os::unix::fs::chown(&entry, Some(65534), None).unwrap();
+            } else {
+                set_mode(&entry, 0o620);
+            }
+        }),
+    ];
+    for (what, replace) in replace {
+        replace();
+        assert!(is_compiled(&cache).await, "{what}");
+        // It was replaced, and is trusted again.
+        assert!(!is_compiled(&cache).await, "{what}");
+        assert!(entry.symlink_metadata().unwrap().is_file());
+        assert_eq!(mode(&entry), 0o600, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_or_pipe_in_an_entrys_place_does_not_keep_a_component_from_loading() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    assert!(is_compiled(&cache).await);
+    let entry = entries(&cache).remove(0);
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    assert!(is_compiled(&cache).await);
+    fs::remove_dir(&entry).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&entry).status();
+    assert!(made.unwrap().success());
+    assert!(is_compiled(&cache).await);
+    assert!(!is_compiled(&cache).await, "a file took its place");
 }
 
 #[tokio::test]
@@ -94,9 +186,44 @@ async fn a_folder_others_may_write_to_is_not_used() {
     for open in [0o777, 0o770, 0o702] {
         let cache = folder.path().join(format!("cache-{open:o}"));
         fs::create_dir(&cache).unwrap();
-        fs::set_permissions(&cache, fs::Permissions::from_mode(open)).unwrap();
+        set_mode(&cache, open);
         assert_works(&cache).await;
         assert!(entries(&cache).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_another_could_exchange_is_not_used() {
+    let folder = TempDir::new().unwrap();
+    let real = folder.path().join("real");
+    fs::create_dir(&real).unwrap();
+    set_mode(&real, 0o700);
+    let link = folder.path().join("link");
+    symlink(&real, &link).unwrap();
+    assert!(engine(&link).cache().is_none(), "a symlink");
+    assert!(
+        engine(&link.join("below")).cache().is_some(),
+        "below one of one's own"
+    );
+
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    let cache = open.join("cache");
+    for (mode, used) in [
+        (0o777, false),
+        (0o1777, true),
+        (0o775, false),
+        (0o755, true),
+    ] {
+        set_mode(&open, mode);
+        assert_eq!(engine(&cache).cache().is_some(), used, "{mode:o}");
+    }
+    if is_root() {
+        std::os::unix::fs::chown(&open, Some(65534), None).unwrap();
+        assert!(engine(&cache).cache().is_none(), "in another user's folder");
+        std::os::unix::fs::chown(&open, Some(0), None).unwrap();
+        std::os::unix::fs::chown(&cache, Some(65534), None).unwrap();
+        assert!(engine(&cache).cache().is_none(), "another user's");
     }
 }
 
@@ -105,7 +232,7 @@ fn a_folder_others_may_write_to_is_warned_of_and_the_host_works() {
     let workspace = Workspace::new();
     let cache = workspace.path().join("data/cache");
     fs::create_dir_all(&cache).unwrap();
-    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    set_mode(&cache, 0o777);
     workspace.add_file_plugin();
 
     let host = workspace.serve_with(&["--data", "data"]);

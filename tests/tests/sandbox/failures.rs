@@ -15,6 +15,8 @@ async fn a_list_of_failures_that_cannot_be_makes_every_event_retryable() {
         ("outside", "a failure of event 1 outside the batch"),
         ("largest", "a failure of event 4294967295 outside the batch"),
         ("twice", "a failure of event 0 twice"),
+        ("longer", "a failure of event 1 outside the batch"),
+        ("endless", "a failure of event 0 twice"),
     ] {
         let reason = broken(&backend, &[order(lie)]).await;
         assert!(reason.contains(said), "{reason}");
@@ -80,12 +82,24 @@ async fn a_text_that_is_not_utf_8_breaks_the_call_and_loses_nothing() {
     assert!(reason.to_lowercase().contains("utf-8"), "{reason}");
 }
 
+#[tokio::test]
+async fn a_failure_without_a_word_is_a_failure() {
+    let backend = start("empty_error", Grants::default(), within(GENEROUS)).await;
+    let failures = backend.publish(&events(4)).await.unwrap_err();
+    let errors: Vec<PublishError> = failures.into_iter().map(|failure| failure.error).collect();
+    let retryable = PublishError::Retryable(String::new());
+    let permanent = PublishError::Permanent(String::new());
+    let expected = [retryable.clone(), permanent.clone(), retryable, permanent];
+    assert_eq!(errors, expected);
+}
+
 /// Every harmful guest at once, beside one that does its work.
 #[test]
 fn plugins_that_do_harm_do_it_to_themselves_alone() {
     let harmful = [
         "binary_error",
         "grow_memory",
+        "loop_async",
         "loop_in_publish",
         "many_errors",
         "overlapping_errors",

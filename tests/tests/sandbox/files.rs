@@ -1,9 +1,14 @@
 //! Folders: granted ones, to read or to write, and nothing around them.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
 
 use backhaul::wasm::{FileGrant, Grants};
+use backhaul_tests::components;
+use backhaul_tests::host::Workspace;
 
 use crate::guest::{GENEROUS, Out, ask, start, within};
 
@@ -113,4 +118,263 @@ async fn without_grants_there_are_no_files() {
         let answer = ask(&backend, order).await;
         assert!(answer.starts_with("error "), "{order}: {answer}");
     }
+}
+
+/// The grants of some folders of the host: `/NAME` each, and whether it may be
+/// written to.
+fn folders(around: &Path, folders: &[(&str, bool)]) -> Grants {
+    let grant = |(name, write): &(&str, bool)| FileGrant {
+        host: around.join(name),
+        guest: format!("/{name}"),
+        write: *write,
+    };
+    for (name, _) in folders {
+        fs::create_dir_all(around.join(name)).expect("a folder");
+    }
+    Grants {
+        files: folders.iter().map(grant).collect(),
+        ..Grants::default()
+    }
+}
+
+#[tokio::test]
+async fn a_link_a_guest_makes_itself_leads_nowhere_either() {
+    let around = Out::new();
+    fs::write(around.path().join("secret"), "secret").unwrap();
+    let secret = around.path().join("secret");
+    let grants = || folders(around.path(), &[("inside", true)]);
+
+    let backend = start("use_files", grants(), within(GENEROUS)).await;
+    for (target, name) in [
+        ("../secret", "up"),
+        ("sub/../../secret", "winding"),
+        ("up", "chain"),
+        ("chain", "chain2"),
+        ("..", "parent"),
+        ("itself", "itself"),
+    ] {
+        let answer = ask(&backend, &format!("symlink {target} {name}")).await;
+        assert_eq!(answer, "ok Ok(())", "{target}");
+    }
+    for target in [
+        secret.to_str().unwrap(),
+        "/proc/self/root",
+        "/proc/self/cwd",
+    ] {
+        let answer = ask(&backend, &format!("symlink {target} absolute")).await;
+        assert!(answer.starts_with("ok Err("), "{target}: {answer}");
+    }
+    symlink("/proc/self/root", around.path().join("inside/root")).unwrap();
+    symlink("/proc/self/cwd", around.path().join("inside/cwd")).unwrap();
+    for path in [
+        "up",
+        "winding",
+        "chain",
+        "chain2",
+        "parent/secret",
+        "root/etc/passwd",
+        "cwd/Cargo.toml",
+        "itself",
+    ] {
+        for verb in ["read", "write", "truncate", "touch"] {
+            let answer = ask(&backend, &format!("{verb} /inside/{path}")).await;
+            assert!(answer.starts_with("error "), "{verb} {path}: {answer}");
+        }
+    }
+
+    let backend = start("use_files_async", grants(), within(GENEROUS)).await;
+    for (name, target) in [("up3", "../secret"), ("chain3", "up3")] {
+        let order = format!("symlink /inside/{name} {target}");
+        assert_eq!(ask(&backend, &order).await, "ok");
+    }
+    for order in [
+        "open /inside/up3",
+        "write /inside/chain3",
+        "truncate /inside/up",
+        "touch /inside/chain3",
+        "open /inside/root/etc/passwd",
+        "symlink /inside/absolute /etc/passwd",
+        "open /inside/../secret",
+        "open /inside//etc/passwd",
+    ] {
+        let answer = ask(&backend, order).await;
+        assert!(answer.starts_with("error "), "{order}: {answer}");
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[tokio::test]
+async fn the_handle_of_a_folder_leads_down_and_not_up() {
+    let around = Out::new();
+    let grants = folders(around.path(), &[("inside", true)]);
+    let inside = around.path().join("inside");
+    fs::create_dir(inside.join("below")).unwrap();
+    fs::write(inside.join("file"), "").unwrap();
+    fs::write(inside.join("below/file"), "").unwrap();
+    symlink("../file", inside.join("below/link")).unwrap();
+    let backend = start("use_files_async", grants, within(GENEROUS)).await;
+
+    assert_eq!(ask(&backend, "from /inside/below file").await, "ok");
+    for path in ["../file", "link", "../../inside/file"] {
+        let answer = ask(&backend, &format!("from /inside/below {path}")).await;
+        assert_eq!(answer, "error ErrorCode::NotPermitted", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_leads_from_a_folder_to_read_into_one_to_write() {
+    let around = Out::new();
+    let grants = || folders(around.path(), &[("read", false), ("write", true)]);
+    let _ = grants();
+    let precious = around.path().join("read/precious");
+    fs::write(&precious, "precious").unwrap();
+    symlink("../read/precious", around.path().join("write/link")).unwrap();
+
+    let backend = start("use_files", grants(), within(GENEROUS)).await;
+    for order in [
+        "link /read/precious /write/stolen",
+        "rename /read/precious /write/stolen",
+        "truncate /write/link",
+        "write /write/link",
+        "write /write/../read/precious",
+        "touch /read/precious",
+        "make /read/folder",
+        "link /write/link /read/planted",
+        "rename /write/link /read/planted",
+    ] {
+        let answer = ask(&backend, order).await;
+        assert!(answer.starts_with("error "), "{order}: {answer}");
+    }
+    let backend = start("use_files_async", grants(), within(GENEROUS)).await;
+    for order in [
+        "link /read/precious /write/stolen",
+        "rename /read/precious /write/stolen",
+        "rename /write/link /read/planted",
+        "symlink /read/planted precious",
+        "write /read/planted",
+        "write /read/precious",
+        "truncate /read/precious",
+        "grow /read/precious",
+        "touch /read/precious",
+        "remove /read/precious",
+        "make /read/folder",
+    ] {
+        let answer = ask(&backend, order).await;
+        assert!(answer.starts_with("error "), "{order}: {answer}");
+    }
+    assert_eq!(ask(&backend, "open /read/precious").await, "ok");
+
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    let meta = fs::metadata(&precious).unwrap();
+    assert_eq!(meta.nlink(), 1);
+    assert!(meta.mtime() > 0, "the guest set it to 1970");
+    let names = |folder| fs::read_dir(around.path().join(folder)).unwrap().count();
+    assert_eq!((names("read"), names("write")), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_neither_file_nor_folder_is_not_opened_and_holds_nothing_up() {
+    let around = Out::new();
+    let grants = || folders(around.path(), &[("inside", true)]);
+    let _ = grants();
+    let inside = around.path().join("inside");
+    let made = Command::new("mkfifo").arg(inside.join("pipe")).status();
+    assert!(made.expect("mkfifo").success());
+    symlink("pipe", inside.join("link")).unwrap();
+    let _socket = UnixListener::bind(inside.join("socket")).unwrap();
+
+    let blocking = start("use_files", grants(), within(GENEROUS)).await;
+    let not_blocking = start("use_files_async", grants(), within(GENEROUS)).await;
+    for path in ["pipe", "link", "socket"] {
+        for verb in ["read", "write", "truncate"] {
+            let answer = ask(&blocking, &format!("{verb} /inside/{path}")).await;
+            assert!(answer.starts_with("error "), "{verb} {path}: {answer}");
+        }
+        for verb in ["open", "write", "truncate"] {
+            let answer = ask(&not_blocking, &format!("{verb} /inside/{path}")).await;
+            assert_eq!(answer, "error ErrorCode::NotPermitted", "{verb} {path}");
+        }
+    }
+    assert_eq!(
+        ask(&blocking, "remove /inside/pipe").await,
+        "ok ",
+        "it is its folder"
+    );
+}
+
+#[test]
+fn what_is_refused_of_files_is_logged_with_the_path_and_once() {
+    for guest in ["use_files", "use_files_async"] {
+        let workspace = Workspace::new();
+        let folder = workspace.path().join("data");
+        fs::create_dir(&folder).unwrap();
+        symlink("/etc/passwd", folder.join("link")).unwrap();
+        let host = folder.display();
+        let manifest = format!(
+            "events = [\"order:*\"]\n[grants]\nfiles = [{{ host = \"{host}\", guest = \"/in\" }}]\n"
+        );
+        workspace.add_plugin("files", &components::test_guest(guest), &manifest);
+        let program = workspace.serve();
+        let read = if guest == "use_files" { "read" } else { "open" };
+        let orders = [
+            (
+                "write /in/new".to_owned(),
+                format!(
+                    "denied: it tried to write to /in/new, in a folder it may only read; to allow that, \
+                 write in files.toml, under [grants]: files = [{{ host = \"{host}\", guest = \"/in\", \
+                 write = true }}] plugin=\"files\""
+                ),
+            ),
+            (
+                format!("{read} /in/../secret"),
+                "denied: it tried to leave its folder by the path \
+                /in/../secret, which no manifest can grant plugin=\"files\""
+                    .to_owned(),
+            ),
+            (
+                format!("{read} /in/link"),
+                "denied: it tried to leave its folder by the path /in/link, \
+                which no manifest can grant plugin=\"files\""
+                    .to_owned(),
+            ),
+        ];
+        for (order, line) in &orders {
+            // One more: of a batch, this guest does only the first order.
+            for _ in 0..2 {
+                program.post_event(order, "order:files", order);
+            }
+            program.wait_for_log(line);
+        }
+        let (_, log) = program.stop();
+        for (_, line) in &orders {
+            assert_eq!(log.matches(line.as_str()).count(), 1, "{log}");
+        }
+    }
+}
+
+#[test]
+fn a_plugin_that_wants_files_and_has_no_grant_is_told_what_to_write() {
+    let line = "denied: it tried to use files, and no folder is granted to it; to allow that, write in \
+        files.toml, under [grants]: files = [{ host = \"DIR\", guest = \"/DIR\", write = true }] \
+        plugin=\"files\"";
+    let workspace = Workspace::new();
+    let manifest = "events = [\"order:*\"]\n";
+    workspace.add_plugin("files", &components::test_guest("use_files"), manifest);
+    let host = workspace.serve();
+    host.post_event("1", "order:files", "read /in/file");
+    host.wait_for_log(line);
+}
+
+#[test]
+fn a_plugin_that_uses_no_files_hears_nothing_of_folders() {
+    let workspace = Workspace::new();
+    for guest in ["print_output", "connect"] {
+        let manifest = "events = [\"order:*\"]\n";
+        workspace.add_plugin(guest, &components::test_guest(guest), manifest);
+    }
+    let host = workspace.serve();
+    host.post_event("1", "order:x", "127.0.0.1:1");
+    host.wait_for_log("denied: it tried to connect to 127.0.0.1:1");
+    let (_, log) = host.stop();
+    assert!(!log.contains("no folder is granted"), "{log}");
 }

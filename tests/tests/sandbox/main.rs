@@ -5,12 +5,16 @@
 //! at the host's memory start the program.
 
 mod cache;
+mod compile;
 mod environment;
 mod failures;
 mod files;
 mod guest;
+mod http;
 mod instances;
 mod memory;
 mod network;
 mod output;
+mod slow_components;
+mod startup;
 mod time;

@@ -1,13 +1,15 @@
-//! The memory limit, and what a guest can make of its memory in the host's.
+//! The limits of memory and of handles, and what a guest can make of its memory in the host's.
 
-use backhaul::wasm::{Grants, Limits};
+use std::time::Duration;
+
+use backhaul::wasm::{Grants, Limits, WasmBackend};
 use backhaul::{AsyncBackend, Delivery, DeliveryOptions};
 use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::{components, wait_for};
 
-use crate::guest::{GENEROUS, Out, ask, broken, events, ids, start, within};
+use crate::guest::{GENEROUS, Out, ask, broken, engine, events, ids, order, start, within};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 fn limited() -> Limits {
     Limits {
@@ -39,6 +41,90 @@ async fn a_plugin_that_copes_with_a_refusal_gets_what_its_limit_says_and_lives_o
     for _ in 0..3 {
         let blocks: u64 = ask(&backend, "").await.parse().unwrap();
         assert!((8..16).contains(&blocks), "{blocks} MiB of 16");
+    }
+}
+
+fn with_handles(handles: usize) -> Limits {
+    Limits {
+        handles,
+        ..within(GENEROUS)
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_opens_too_much_is_told_so_and_replaced() {
+    let out = Out::new();
+    let files = start("open_files", out.grants(), with_handles(50)).await;
+    let waits = start("leak_async", Grants::default(), with_handles(50)).await;
+    for (backend, order) in [(files, order("")), (waits, order("waits"))] {
+        for _ in 0..2 {
+            let reason = broken(&backend, std::slice::from_ref(&order)).await;
+            assert!(
+                reason.contains(
+                    "in `publish`, it ran over the limit of 50 open files, sockets and streams \
+                     together; see `handles` under [limits]"
+                ),
+                "{reason}"
+            );
+        }
+    }
+}
+
+/// A component that makes its table larger as it starts, until that is refused.
+const GROW_TABLE: &str = r#"(component
+  (core module $module
+    (memory (export "memory") 1)
+    (table $table 1 funcref)
+    (func $grow
+      (loop $again
+        (br_if $again
+          (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))
+      unreachable)
+    (start $grow)
+    (func (export "name") (result i32) i32.const 0)
+    (func (export "nothing")))
+  (core instance $instance (instantiate $module))
+  (func $name (result string)
+    (canon lift (core func $instance "name") (memory (core memory $instance "memory"))))
+  (func $nothing (canon lift (core func $instance "nothing")))
+  (instance $backend
+    (export "name" (func $name))
+    (export "publish" (func $nothing))
+    (export "close" (func $nothing)))
+  (export "backhaul:backend/blocking-backend@0.1.0" (instance $backend)))"#;
+
+#[tokio::test]
+async fn tables_are_limited_too() {
+    let component = engine()
+        .load(wat::parse_str(GROW_TABLE).unwrap())
+        .await
+        .unwrap();
+    let started = WasmBackend::start(component, "table", Grants::default(), within(GENEROUS)).await;
+    let error = started.err().expect("it does not start").to_string();
+    assert!(
+        error.contains("in `start`, it ran over the limit of 100000 elements of all its tables"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_gives_no_room_for_a_batch_breaks_that_call() {
+    let limits = Limits {
+        cpu: Duration::from_millis(300),
+        ..limited()
+    };
+    let backend = start("hostile_alloc", Grants::default(), limits).await;
+    for (how, why) in [
+        ("loop", "it used more than 300ms of processor time"),
+        ("grow", "it ran over its limit of 16 MiB of memory"),
+        ("wild", "it trapped: "),
+    ] {
+        backend.publish(&[order(how)]).await.unwrap();
+        let reason = broken(&backend, &events(3)).await;
+        assert!(
+            reason.contains("in `publish`, ") && reason.contains(why),
+            "{how}: {reason}"
+        );
     }
 }
 
@@ -94,13 +180,13 @@ fn overlapping_error_texts_cost_the_host_no_more_than_a_bounded_copy() {
 }
 
 /// The memory of a host, from where it stood when this was made.
-struct Memory<'a> {
+pub(crate) struct Memory<'a> {
     host: &'a Host,
     before: u64,
 }
 
 impl Memory<'_> {
-    fn of(host: &Host) -> Memory<'_> {
+    pub(crate) fn of(host: &Host) -> Memory<'_> {
         // Compiling may have taken more.
         host.forget_peak();
         Memory {
@@ -110,7 +196,7 @@ impl Memory<'_> {
     }
 
     /// By how many bytes it was larger, at most, since then.
-    fn grown(&self) -> u64 {
+    pub(crate) fn grown(&self) -> u64 {
         self.host.peak_bytes().saturating_sub(self.before)
     }
 }

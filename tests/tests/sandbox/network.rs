@@ -1,7 +1,7 @@
-//! TCP: connections to granted servers, and no other use of the network.
+//! TCP and UDP: granted servers, and no other use of the network.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread::JoinHandle;
 
 use backhaul::wasm::{Grants, WasmBackend};
@@ -44,6 +44,101 @@ async fn guest(name: &str, tcp: &[&str]) -> WasmBackend {
         ..Grants::default()
     };
     start(name, grants, within(GENEROUS)).await
+}
+
+/// A guest with a UDP grant.
+async fn udp_guest(name: &str, udp: &[&str]) -> WasmBackend {
+    let udp = udp.iter().map(|grant| grant.parse().expect("a grant"));
+    let grants = Grants {
+        udp: udp.collect(),
+        ..Grants::default()
+    };
+    start(name, grants, within(GENEROUS)).await
+}
+
+/// A UDP server that takes one datagram, and answers it after a stranger has;
+/// joining gives what it was sent.
+fn udp_server() -> (SocketAddr, JoinHandle<String>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("its address");
+    let serving = std::thread::spawn(move || {
+        let mut question = [0; 100];
+        let (length, guest) = socket.recv_from(&mut question).expect("a datagram");
+        let stranger = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let guest = SocketAddr::new(address.ip(), guest.port());
+        let sent = stranger.send_to(b"from a stranger", guest);
+        sent.expect("the guest's port is open");
+        socket.send_to(b"the answer", guest).expect("it is sent");
+        String::from_utf8_lossy(&question[..length]).into_owned()
+    });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn a_granted_udp_server_is_asked_and_nobody_else_is_heard() {
+    for (guest, verb, host) in [
+        ("exchange_datagrams", "ask", "127.0.0.1"),
+        ("exchange_datagrams", "ask-connected", "127.0.0.1"),
+        ("exchange_datagrams", "ask", "localhost"),
+        ("connect_async", "ask", "127.0.0.1"),
+    ] {
+        let (address, serving) = udp_server();
+        let server = format!("{host}:{}", address.port());
+        let backend = udp_guest(guest, &[&server]).await;
+        let answer = ask(&backend, &format!("{verb} {server}")).await;
+        assert_eq!(answer, "ok the answer", "{guest} {verb} {server}");
+        assert_eq!(serving.join().unwrap(), "hello from the guest");
+    }
+}
+
+#[tokio::test]
+async fn no_datagram_leaves_for_where_none_is_granted() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let port = address.port();
+    for grants in [
+        &[][..],
+        &[format!("127.0.0.1:{}", port.wrapping_add(1).max(1)).as_str()],
+        &[format!("127.0.0.2:{port}").as_str()],
+        &[format!("localhost:{port}").as_str()],
+    ] {
+        for (guest, verb) in [
+            ("exchange_datagrams", "ask"),
+            ("exchange_datagrams", "ask-connected"),
+            ("connect_async", "udp"),
+        ] {
+            let backend = udp_guest(guest, grants).await;
+            let answer = ask(&backend, &format!("{verb} {address}")).await;
+            assert!(
+                answer.starts_with("error "),
+                "{grants:?} {guest} {verb}: {answer}"
+            );
+        }
+    }
+    let error = socket.recv(&mut [0; 100]).expect_err("nothing came");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_udp_grant_is_neither_one_to_choose_a_port_nor_one_of_tcp() {
+    let (listener, address) = forbidden();
+    let address = address.to_string();
+    for (guest, order) in [
+        ("listen", "udp 127.0.0.1:0"),
+        ("listen", "udp 0.0.0.0:5353"),
+        ("connect_async", "bind-udp 127.0.0.1:0"),
+        ("connect_async", "bind-udp 0.0.0.0:5353"),
+        ("connect_async", &format!("connect {address}")),
+        ("connect", &address),
+    ] {
+        let backend = udp_guest(guest, &[&address]).await;
+        let answer = ask(&backend, order).await;
+        assert!(answer.starts_with("error "), "{guest} {order}: {answer}");
+    }
+    let backend = udp_guest("connect_async", &[&address]).await;
+    assert_eq!(ask(&backend, "bind-udp 0.0.0.0:0").await, "ok ");
+    assert_untouched(&listener);
 }
 
 #[tokio::test]
@@ -164,6 +259,10 @@ fn a_denial_is_logged_with_the_plugin_the_target_and_the_line_that_would_allow_i
     denied(
         "look up the name redis.internal",
         "tcp = [\"redis.internal:PORT\"]",
+    );
+    host.post_event("4", "order:connect", "a\"b.example:1");
+    host.wait_for_log(
+        "denied: it tried to look up the name a\"b.example, which no manifest can grant",
     );
     drop(host);
 

@@ -18,8 +18,16 @@ use crate::event::{Event, EventBuilder, EventError};
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";
 
-/// Reads the events of a request.
-pub(super) fn decode(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, Problem> {
+/// Reads the events of a request in any of the three content modes.
+///
+/// An embedding program with an HTTP server of its own can hand them to its
+/// bus. A body of any size is read; whoever calls bounds it.
+///
+/// # Errors
+///
+/// Says what is wrong with the request, and with which event of a batch; then
+/// none of it is to be used.
+pub fn decode(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, Problem> {
     let content_type = match headers.get("content-type") {
         None => None,
         Some(value) => Some(

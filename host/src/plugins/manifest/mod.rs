@@ -5,27 +5,33 @@
 //! wrong is refused with file, line and key; values of the environment, which
 //! may be secrets, are never part of a message.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+mod env;
+mod error;
+mod raw;
+mod tls;
+mod values;
+
+use std::collections::HashSet;
+use std::io::Read;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
-use toml::Spanned;
-
+use self::raw::Raw;
 use crate::pattern::Pattern;
-use crate::wasm::{FileGrant, Grants, Limits, TcpGrant, is_name};
+use crate::wasm::{EnvGrant, Grants, Limits};
+
+pub use self::error::ManifestError;
 
 /// The largest manifest and the largest secret file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
 /// What a manifest says, with defaults for what it does not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// `name`: what the plugin is called, if not what its component says.
     pub name: Option<String>,
+    /// `sha256`: the digest its component must have, if it is pinned.
+    pub sha256: Option<[u8; 32]>,
     /// `events`: the event types it gets. Default `["*"]`.
     pub events: Vec<Pattern>,
     /// `[grants]`: what it may touch. Default nothing.
@@ -47,11 +53,7 @@ impl Manifest {
         match read_text(file) {
             Ok(text) => Manifest::parse(file, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::parse(file, ""),
-            Err(error) => Err(ManifestError {
-                file: file.to_owned(),
-                line: None,
-                problem: format!("cannot be read: {error}"),
-            }),
+            Err(error) => Err(ManifestError::unreadable(file, &error)),
         }
     }
 
@@ -61,13 +63,8 @@ impl Manifest {
     ///
     /// Names file, line and key.
     pub fn parse(file: &Path, text: &str) -> Result<Manifest, ManifestError> {
-        let at = |span: Option<Range<usize>>, problem: String| ManifestError {
-            file: file.to_owned(),
-            line: span.as_ref().map(|span| line_of(text, span.start)),
-            problem: match span.and_then(|span| key_at(text, span.start)) {
-                Some(key) => format!("`{key}`: {problem}"),
-                None => problem,
-            },
+        let at = |span: Option<Range<usize>>, problem: String| {
+            ManifestError::at(file, text, span, problem)
         };
         let raw: Raw =
             toml::from_str(text).map_err(|error| at(error.span(), error.message().to_owned()))?;
@@ -95,258 +92,51 @@ impl Manifest {
         let mut env = Vec::with_capacity(raw.grants.env.len());
         for (name, value) in raw.grants.env {
             let span = value.span();
-            let value = match value.into_inner() {
-                EnvValue::Text(text) => text,
-                EnvValue::File(path) => read_text(&path)
-                    .map_err(|error| {
-                        at(
-                            Some(span.clone()),
-                            format!("the file {} cannot be read: {error}", path.display()),
-                        )
-                    })?
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned(),
-            };
-            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                let problem = "a variable's name may not be empty or hold `=`, and neither name nor \
-                    value may hold a NUL character";
-                return Err(at(Some(span), problem.to_owned()));
-            }
-            env.push((name, value));
+            let value = value
+                .into_inner()
+                .value(&name)
+                .map_err(|problem| ManifestError::of(file, text, span, &name, &problem))?;
+            env.push(EnvGrant { name, value });
         }
+        let tls = raw.tls.roots();
+        let tls = tls.map_err(|(span, problem)| at(Some(span), problem))?;
         Ok(Manifest {
             name: raw.name.map(|name| name.0),
+            sha256: raw.sha256.map(|digest| digest.0),
             events: raw.events.into_inner(),
             grants: Grants {
                 tcp: raw.grants.tcp.into_iter().map(|grant| grant.0).collect(),
+                udp: raw.grants.udp.into_iter().map(|grant| grant.0).collect(),
+                http: raw.grants.http.into_iter().map(|grant| grant.0).collect(),
+                tls,
                 files: raw.grants.files.into_iter().map(Into::into).collect(),
                 env,
             },
-            limits: Limits {
-                memory: raw.limits.memory.0,
-                timeout: raw.limits.timeout.0,
-                instances: raw.limits.instances.0,
-            },
+            limits: raw.limits.limits(),
             batch: raw.limits.batch.0,
         })
     }
 }
 
-/// What is wrong with a manifest, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestError {
-    file: PathBuf,
-    line: Option<usize>,
-    problem: String,
-}
-
-impl fmt::Display for ManifestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
-
-impl std::error::Error for ManifestError {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    name: Option<RawName>,
-    #[serde(default = "every_event")]
-    events: Spanned<Vec<Pattern>>,
-    #[serde(default)]
-    grants: RawGrants,
-    #[serde(default)]
-    limits: RawLimits,
-}
-
-fn every_event() -> Spanned<Vec<Pattern>> {
-    Spanned::new(0..0, vec![Pattern::any()])
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawGrants {
-    tcp: Vec<RawTcp>,
-    files: Vec<RawFolder>,
-    env: BTreeMap<String, Spanned<EnvValue>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFolder {
-    host: Spanned<PathBuf>,
-    guest: Spanned<String>,
-    #[serde(default)]
-    write: bool,
-}
-
-impl From<RawFolder> for FileGrant {
-    fn from(RawFolder { host, guest, write }: RawFolder) -> FileGrant {
-        FileGrant {
-            host: host.into_inner(),
-            guest: guest.into_inner(),
-            write,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLimits {
-    memory: Size,
-    timeout: Span,
-    instances: Count<64>,
-    batch: Count<10_000>,
-}
-
-impl Default for RawLimits {
-    fn default() -> RawLimits {
-        let Limits {
-            memory,
-            timeout,
-            instances,
-        } = Limits::default();
-        let batch = crate::delivery::DeliveryOptions::default().batch;
-        RawLimits {
-            memory: Size(memory),
-            timeout: Span(timeout),
-            instances: Count(instances),
-            batch: Count(batch),
-        }
-    }
-}
-
-struct RawName(String);
-
-impl<'de> Deserialize<'de> for RawName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawName, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        match is_name(&name) {
-            true => Ok(RawName(name)),
-            false => Err(D::Error::custom(
-                "a name has 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`",
-            )),
-        }
-    }
-}
-
-struct RawTcp(TcpGrant);
-
-impl<'de> Deserialize<'de> for RawTcp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawTcp, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map(RawTcp)
-            .map_err(D::Error::custom)
-    }
-}
-
-/// A size in bytes from 1 MiB to 4 GiB, written `"64MiB"`.
-struct Size(u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        let wrong = || D::Error::custom("is not a size from 1MiB to 4GiB, such as \"64MiB\"");
-        let text = String::deserialize(deserializer).map_err(|_| wrong())?;
-        let size: bytesize::ByteSize = text.parse().map_err(|_| wrong())?;
-        match (1 << 20..=4 << 30).contains(&size.as_u64()) {
-            true => Ok(Size(size.as_u64())),
-            false => Err(wrong()),
-        }
-    }
-}
-
-/// A time from 1 ms to an hour, written `"5s"`.
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        let wrong =
-            || D::Error::custom("is not a time from 1ms to 1h, such as \"5s\" or \"500ms\"");
-        let text = String::deserialize(deserializer).map_err(|_| wrong())?;
-        let span = humantime::parse_duration(&text).map_err(|_| wrong())?;
-        match (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&span) {
-            true => Ok(Span(span)),
-            false => Err(wrong()),
-        }
-    }
-}
-
-/// A whole number from 1 to `MAX`.
-struct Count<const MAX: usize>(usize);
-
-impl<'de, const MAX: usize> Deserialize<'de> for Count<MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count<MAX>, D::Error> {
-        match usize::deserialize(deserializer) {
-            Ok(count) if (1..=MAX).contains(&count) => Ok(Count(count)),
-            _ => Err(D::Error::custom(format!(
-                "is not a whole number from 1 to {MAX}"
-            ))),
-        }
-    }
-}
-
-enum EnvValue {
-    Text(String),
-    File(PathBuf),
-}
-
-impl<'de> Deserialize<'de> for EnvValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EnvValue, D::Error> {
-        // serde's own messages would quote the value.
-        let wrong = || D::Error::custom("is neither a text nor { file = \"PATH\" }");
-        match toml::Value::deserialize(deserializer).map_err(|_| wrong())? {
-            toml::Value::String(text) => Ok(EnvValue::Text(text)),
-            toml::Value::Table(source) if source.len() == 1 => match source.get("file") {
-                Some(toml::Value::String(file)) => Ok(EnvValue::File(file.into())),
-                _ => Err(wrong()),
-            },
-            _ => Err(wrong()),
-        }
-    }
-}
-
 fn read_text(file: &Path) -> std::io::Result<String> {
-    let size = std::fs::metadata(file)?.len();
-    if size > MAX_FILE {
-        let problem = format!("it has {size} bytes, more than the {MAX_FILE} allowed");
+    // A device or a pipe does not say how much it has.
+    let mut file = std::fs::File::open(file)?.take(MAX_FILE + 1);
+    let mut text = Vec::new();
+    if file.read_to_end(&mut text)? as u64 > MAX_FILE {
+        let problem = format!("it has more than the {MAX_FILE} bytes allowed");
         return Err(std::io::Error::new(
             std::io::ErrorKind::FileTooLarge,
             problem,
         ));
     }
-    std::fs::read_to_string(file)
-}
-
-/// The line of a position, counted from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
-}
-
-/// The key whose value stands at a position, as far as its line tells.
-fn key_at(text: &str, at: usize) -> Option<&str> {
-    let before = text.get(..at)?;
-    let line = before.rsplit('\n').next()?;
-    let (key, _) = line.rsplit_once('=')?;
-    let key = key
-        .trim_end()
-        .rsplit([' ', '{', ',', '\t'])
-        .next()?
-        .trim_matches('"');
-    (!key.is_empty()).then_some(key)
+    let not_text = |_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8");
+    String::from_utf8(text).map_err(not_text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, String> {
@@ -370,15 +160,22 @@ mod tests {
         let manifest = parse(&format!(
             r#"
             name = "redis-eu"
+            sha256 = "e0e1e2e3e4e5e6e7e8e9eaebecedeeefF0F1F2F3F4F5F6F7F8F9FAFBFCFDFEFF"
             events = ["after:*", "user.created"]
             [grants]
             tcp = ["redis.internal:6379", "[::1]:6379"]
+            udp = ["statsd.internal:8125"]
             files = [{{ host = "data/out", guest = "/out", write = true }}, {{ host = "/", guest = "/x" }}]
-            env = {{ REDIS_URL = "redis://redis.internal", REDIS_PASSWORD = {{ file = "{}" }} }}
+            env = {{ REDIS_URL = "redis://redis.internal", REDIS_PASSWORD = {{ file = "{}" }}, HOST_PATH = {{ env = "PATH" }} }}
             [limits]
             memory = "16MiB"
             timeout = "250ms"
+            start_timeout = "1m"
+            cpu = "50ms"
+            compile_timeout = "2min"
             instances = 4
+            handles = 100
+            log = 1000
             batch = 64
             "#,
             secret.path().display()
@@ -387,15 +184,27 @@ mod tests {
         assert_eq!(manifest.name.as_deref(), Some("redis-eu"));
         assert_eq!(manifest.events.len(), 2);
         assert_eq!(manifest.grants.tcp[1].to_string(), "[::1]:6379");
+        assert_eq!(manifest.grants.udp[0].to_string(), "statsd.internal:8125");
         assert!(manifest.grants.files[0].write && !manifest.grants.files[1].write);
         assert_eq!(
-            manifest.grants.env[0],
-            ("REDIS_PASSWORD".into(), "hunter2".into())
+            manifest.grants.env,
+            [
+                EnvGrant::secret("HOST_PATH", std::env::var("PATH").unwrap()),
+                EnvGrant::secret("REDIS_PASSWORD", "hunter2"),
+                EnvGrant::plain("REDIS_URL", "redis://redis.internal"),
+            ]
         );
+        let digest: Vec<u8> = (0xe0..=0xff).collect();
+        assert_eq!(manifest.sha256.unwrap()[..], digest);
         let expected = Limits {
             memory: 16 << 20,
             timeout: Duration::from_millis(250),
+            start_timeout: Duration::from_secs(60),
+            cpu: Duration::from_millis(50),
+            compile_timeout: Duration::from_secs(120),
             instances: 4,
+            handles: 100,
+            log: 1000,
         };
         assert_eq!((manifest.limits, manifest.batch), (expected, 64));
     }
@@ -404,7 +213,7 @@ mod tests {
     fn what_is_wrong_is_named_with_file_line_and_key() {
         let cases = [
             ("\nevens = [\"*\"]", "line 2", "unknown field `evens`"),
-            ("[grants]\nudp = []", "line 2", "unknown field `udp`"),
+            ("[grants]\nsctp = []", "line 2", "unknown field `sctp`"),
             ("events = []", "line 1", "`events`: names no event type"),
             ("events = [\"\"]", "line 1", "is empty"),
             ("events = \"after:*\"", "line 1", "`events`"),
@@ -424,6 +233,56 @@ mod tests {
                 "[limits]\ninstances = 0",
                 "line 2",
                 "`instances`: is not a whole number from 1 to 64",
+            ),
+            (
+                "[limits]\nstart_timeout = \"2h\"",
+                "line 2",
+                "`start_timeout`: is not a time from 1ms to 1h",
+            ),
+            (
+                "[limits]\ncpu = \"1ms\"",
+                "line 2",
+                "`cpu`: is not a time from 10ms to 1h",
+            ),
+            (
+                "[limits]\ncompile_timeout = 60",
+                "line 2",
+                "`compile_timeout`: is not a time from 100ms to 1h",
+            ),
+            (
+                "[limits]\nhandles = 15",
+                "line 2",
+                "`handles`: is not a whole number from 16 to 4096",
+            ),
+            (
+                "[limits]\nlog = 10001",
+                "line 2",
+                "`log`: is not a whole number from 1 to 10000",
+            ),
+            (
+                "sha256 = \"e0e1\"",
+                "line 1",
+                "`sha256`: is not 64 hexadecimal digits",
+            ),
+            (
+                "sha256 = \"zze1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff\"",
+                "line 1",
+                "`sha256`: is not 64 hexadecimal digits",
+            ),
+            (
+                "[grants.env]\nA = { env = \"BACKHAUL_NO_SUCH\" }",
+                "line 2",
+                "`A`: the host's environment has no variable \"BACKHAUL_NO_SUCH\"",
+            ),
+            (
+                "[grants.env]\nA = { env = \"A=B\" }",
+                "line 2",
+                "`A`: the host's environment has no variable \"A=B\"",
+            ),
+            (
+                "[grants.env]\nA = { env = \"B\", file = \"C\" }",
+                "line 2",
+                "`A`: is neither a text nor { file = ",
             ),
             (
                 "[limits]\nbatch = -1",
@@ -505,7 +364,7 @@ mod tests {
             Manifest::read(file.path())
                 .unwrap_err()
                 .to_string()
-                .contains("bytes, more than")
+                .contains("more than the 65536 bytes")
         );
     }
 }

@@ -1,0 +1,99 @@
+//! The plugins over HTTP: what they are and do, and releasing one that was set
+//! aside.
+//!
+//! The address is for operators, as `/events` is for programs: whoever reaches
+//! it may do both. What a browser sends on behalf of another site is refused.
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use super::problem::Problem;
+use crate::plugins::PluginHost;
+
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(host: PluginHost) -> Router<S> {
+    Router::new()
+        .route("/api/plugins", get(list))
+        .route("/api/plugins/{name}", get(show))
+        .route("/api/plugins/{name}/release", post(release))
+        .layer(middleware::from_fn(refuse_other_sites))
+        .with_state(host)
+}
+
+async fn list(State(host): State<PluginHost>) -> Response {
+    Json(host.status()).into_response()
+}
+
+async fn show(State(host): State<PluginHost>, Path(name): Path<String>) -> Response {
+    match host.plugin(&name) {
+        Some(plugin) => Json(plugin.status()).into_response(),
+        None => unknown(&name).into_response(),
+    }
+}
+
+async fn release(State(host): State<PluginHost>, Path(name): Path<String>) -> Response {
+    match host.plugin(&name) {
+        Some(plugin) => Json(json!({ "released": plugin.release() })).into_response(),
+        None => unknown(&name).into_response(),
+    }
+}
+
+fn unknown(name: &str) -> Problem {
+    let detail = format!("no plugin is called {name:?}; GET /api/plugins lists them");
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+/// Pages of other sites can have a browser send requests here; the browser says so.
+async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    if is_from_other_site(request.headers()) {
+        let detail = "a request from a page of another site is not answered";
+        return Problem::new(StatusCode::FORBIDDEN, detail.to_owned()).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_from_other_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match text(header::ORIGIN.as_str()) {
+        None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
+        Some(origin) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_none() || host != text(header::HOST.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_recognised() {
+        let host = ("host", "127.0.0.1:7070");
+        assert!(!is_from_other_site(&headers(&[host])));
+        assert!(!is_from_other_site(&headers(&[
+            host,
+            ("origin", "http://127.0.0.1:7070")
+        ])));
+        assert!(is_from_other_site(&headers(&[
+            host,
+            ("origin", "https://evil.example")
+        ])));
+        assert!(is_from_other_site(&headers(&[host, ("origin", "null")])));
+        assert!(is_from_other_site(&headers(&[
+            host,
+            ("sec-fetch-site", "cross-site")
+        ])));
+    }
+}

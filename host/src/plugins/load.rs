@@ -1,0 +1,148 @@
+//! From a file in the plugins folder to a started backend.
+//!
+//! Two steps, so that a file that has not changed in substance is not started
+//! again: `read` takes what is there, `start` runs it.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::error::PluginError;
+use super::folder::Stamp;
+use super::manifest::Manifest;
+use crate::delivery::DeliveryOptions;
+use crate::wasm::{WasmBackend, WasmEngine, read_component};
+
+/// What was read from the files of a plugin.
+pub(super) struct Source {
+    pub(super) file: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) sha256: [u8; 32],
+    wasm: Vec<u8>,
+}
+
+/// What a plugin was started from.
+#[derive(Debug)]
+pub(super) struct Version {
+    pub(super) file: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) sha256: [u8; 32],
+    pub(super) loaded: Timestamp,
+}
+
+impl Source {
+    /// Reads `file` and its manifest, which are to have `stamp`.
+    pub(super) fn read(file: &Path, stamp: &Stamp) -> Result<Source, PluginError> {
+        let manifest_file = file.with_extension("toml");
+        let manifest = Manifest::read(&manifest_file)?;
+        let wasm = read_component(file).map_err(PluginError::Read)?;
+        if Stamp::of(file).as_ref() != Some(stamp) {
+            return Err(PluginError::Changing);
+        }
+        let sha256: [u8; 32] = Sha256::digest(&wasm).into();
+        if let Some(pinned) = manifest.sha256.filter(|pinned| *pinned != sha256) {
+            return Err(PluginError::WrongHash {
+                manifest: manifest_file,
+                pinned: hex(&pinned),
+                actual: hex(&sha256),
+            });
+        }
+        Ok(Source {
+            file: file.to_owned(),
+            manifest,
+            sha256,
+            wasm,
+        })
+    }
+
+    /// Whether `version` was started from the same component and manifest.
+    pub(super) fn is(&self, version: &Version) -> bool {
+        self.sha256 == version.sha256 && self.manifest == version.manifest
+    }
+
+    /// Compiles the component if need be, and starts its first instance.
+    pub(super) async fn start(
+        self,
+        engine: &WasmEngine,
+    ) -> Result<(WasmBackend, Version), PluginError> {
+        let Source {
+            file,
+            manifest,
+            sha256,
+            wasm,
+        } = self;
+        check_own_folders(&file, &manifest, engine)?;
+        let limit = manifest.limits.compile_timeout;
+        let component = engine.load_within(wasm, limit).await?;
+        let label = file.file_stem().unwrap_or_default().to_string_lossy();
+        let grants = manifest.grants.clone();
+        let backend = WasmBackend::start(component, &label, grants, manifest.limits).await?;
+        let backend = match &manifest.name {
+            Some(name) => backend.named(name),
+            None => backend,
+        };
+        let version = Version {
+            file,
+            manifest,
+            sha256,
+            loaded: Timestamp::now(),
+        };
+        Ok((backend, version))
+    }
+}
+
+impl Version {
+    pub(super) fn delivery_options(&self) -> DeliveryOptions {
+        let Manifest { limits, batch, .. } = &self.manifest;
+        let defaults = DeliveryOptions::default();
+        DeliveryOptions {
+            batch: *batch,
+            // The guest holds the batch, what it makes of it, and itself.
+            batch_bytes: defaults.batch_bytes.min((limits.memory / 8) as usize),
+            workers: limits.instances,
+            ..defaults
+        }
+    }
+}
+
+/// No plugin may write where the host keeps what it runs.
+fn check_own_folders(
+    file: &Path,
+    manifest: &Manifest,
+    engine: &WasmEngine,
+) -> Result<(), PluginError> {
+    for own in [file.parent(), engine.cache()].into_iter().flatten() {
+        let mut folders = manifest.grants.files.iter().filter(|grant| grant.write);
+        if let Some(grant) = folders.find(|grant| overlap(&grant.host, own)) {
+            return Err(PluginError::OwnFolder {
+                manifest: file.with_extension("toml"),
+                folder: grant.host.clone(),
+                own: own.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of two folders holds the other.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let (one, other) = (resolved(one), resolved(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+/// The path without links and `..`, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return real.join(rest);
+        }
+    }
+    path
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

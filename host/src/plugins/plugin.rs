@@ -1,0 +1,133 @@
+//! A plugin in use: a name, the way events take to it, and the version of the
+//! component that is behind it now.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::load::Version;
+use super::slot::{Quarantine, Slot};
+use crate::backend::{AsyncBackend, CloseError};
+use crate::delivery::Delivery;
+use crate::pattern::Pattern;
+use crate::wasm::{Grants, Limits, WasmBackend};
+
+/// A plugin that was loaded. It keeps its delivery when its component or its
+/// manifest is replaced.
+pub struct Plugin {
+    name: String,
+    slot: Arc<Slot>,
+    delivery: Delivery,
+    version: ArcSwap<Version>,
+    /// Why the files that are in the folder now are not in use.
+    problem: Mutex<Option<String>>,
+}
+
+impl Plugin {
+    pub(super) fn new(backend: WasmBackend, version: Version) -> Plugin {
+        let slot = Arc::new(Slot::new(backend));
+        Plugin {
+            name: slot.name().to_owned(),
+            delivery: Delivery::new(slot.clone(), version.delivery_options()),
+            slot,
+            version: ArcSwap::from_pointee(version),
+            problem: Mutex::default(),
+        }
+    }
+
+    /// Has `backend`, which was started from `version`, take over. The events that
+    /// wait go to it. Returns the one before, which is to be closed.
+    pub(super) fn replace(&self, backend: WasmBackend, version: Version) -> Arc<WasmBackend> {
+        self.delivery.reconfigure(version.delivery_options());
+        self.version.store(Arc::new(version));
+        self.set_problem(None);
+        self.slot.replace(backend)
+    }
+
+    /// What it is called: the manifest's `name`, else what the component says.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file it was loaded from.
+    pub fn file(&self) -> PathBuf {
+        self.version.load().file.clone()
+    }
+
+    /// The event types it gets.
+    pub fn events(&self) -> Vec<Pattern> {
+        self.version.load().manifest.events.clone()
+    }
+
+    /// What it may touch. Shown without the values of its environment.
+    pub fn grants(&self) -> Grants {
+        self.version.load().manifest.grants.clone()
+    }
+
+    /// How much each of its instances may use.
+    pub fn limits(&self) -> Limits {
+        self.version.load().manifest.limits
+    }
+
+    /// The way events take to it, with its figures.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// Why it was set aside, if it was.
+    pub fn quarantine(&self) -> Option<Quarantine> {
+        self.slot.quarantine()
+    }
+
+    /// Lets a plugin that was set aside try again. False if it was not.
+    pub fn release(&self) -> bool {
+        let released = self.slot.release();
+        if released {
+            tracing::info!(plugin = self.name, "released from quarantine by hand");
+        }
+        released
+    }
+
+    /// Why the files that are in the folder now are not in use, if they are not.
+    pub fn problem(&self) -> Option<String> {
+        self.lock_problem().clone()
+    }
+
+    pub(super) fn set_problem(&self, problem: Option<String>) {
+        *self.lock_problem() = problem;
+    }
+
+    pub(super) fn version(&self) -> Arc<Version> {
+        self.version.load_full()
+    }
+
+    pub(super) fn backend(&self) -> Arc<WasmBackend> {
+        self.slot.backend()
+    }
+
+    /// Delivers what waits, then closes the component. One that was set aside
+    /// would not deliver anything and is not waited for.
+    pub(super) async fn close(&self, grace: Duration) -> Result<(), CloseError> {
+        let grace = match self.quarantine() {
+            Some(_) => Duration::ZERO,
+            None => grace,
+        };
+        self.delivery.close(grace).await
+    }
+
+    fn lock_problem(&self) -> MutexGuard<'_, Option<String>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("file", &self.file())
+            .finish_non_exhaustive()
+    }
+}

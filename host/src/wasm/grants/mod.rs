@@ -1,0 +1,86 @@
+//! What a plugin may touch. Nothing is granted unless it stands in [`Grants`].
+//!
+//! `network` is the one place that decides about addresses and names, for WASI
+//! 0.2 and 0.3 alike, and `reach` says what an address leads to; `socket` and
+//! `files` are the kinds of grants; `denials` says what was not granted.
+
+mod denials;
+mod files;
+mod network;
+mod reach;
+mod socket;
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime_wasi::WasiCtxBuilder;
+
+use super::LoadError;
+use super::http::{HttpGrant, TlsRoots};
+use super::secrets::EnvGrant;
+
+pub(super) use denials::Explanation;
+pub use denials::{Denial, DenialKind, DenialReport, Denials};
+pub use files::FileGrant;
+pub(super) use network::{MAX_ADDRESSES, Misled, Network};
+pub(super) use socket::Host;
+pub use socket::{InvalidSocketGrant, SocketGrant};
+
+/// What one plugin may touch, beside clocks and random numbers.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// TCP servers it may connect to.
+    pub tcp: Vec<SocketGrant>,
+    /// UDP servers it may send datagrams to, and have answers from.
+    pub udp: Vec<SocketGrant>,
+    /// Origins it may send HTTP requests to.
+    pub http: Vec<HttpGrant>,
+    /// Whom its TLS servers may be certified by.
+    pub tls: TlsRoots,
+    /// Folders it sees.
+    pub files: Vec<FileGrant>,
+    /// Its environment variables, names and values. Values may be secrets:
+    /// whoever shows grants shows the names alone.
+    pub env: Vec<EnvGrant>,
+}
+
+/// Shows the environment's names without the values, which may be secrets.
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<&str> = self.env.iter().map(|grant| grant.name.as_str()).collect();
+        f.debug_struct("Grants")
+            .field("tcp", &self.tcp)
+            .field("udp", &self.udp)
+            .field("http", &self.http)
+            .field("tls", &self.tls)
+            .field("files", &self.files)
+            .field("env", &env)
+            .finish()
+    }
+}
+
+impl Grants {
+    /// Puts the grants into a context for one instance.
+    pub(super) fn apply(
+        &self,
+        builder: &mut WasiCtxBuilder,
+        network: Arc<Network>,
+    ) -> Result<(), LoadError> {
+        for EnvGrant { name, value } in &self.env {
+            builder.env(name, value.reveal());
+        }
+        for folder in &self.files {
+            folder.apply(builder)?;
+        }
+        builder
+            .allow_tcp(true)
+            // Without a grant, binding is denied, and that is explained.
+            .allow_udp(true)
+            .allow_ip_name_lookup(true)
+            .socket_addr_check(move |address, purpose| {
+                let allowed = network.check(address, purpose);
+                Box::pin(async move { allowed })
+            });
+        Ok(())
+    }
+}

@@ -1,0 +1,550 @@
+//! The one place that decides about addresses and names, for WASI 0.2 and 0.3
+//! alike.
+//!
+//! A name is looked up only if it is granted, and only addresses that such a
+//! look-up answered (or that are granted literally) may be connected to, or be
+//! sent datagrams, on the granted port. What an address leads to is in `reach`.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use super::Grants;
+use super::denials::{DenialKind, Denials, Explanation};
+use super::reach::{Reach, reach};
+use super::socket::{Host, MAX_NAME, SocketGrant, normalized};
+
+/// How many addresses of a name are remembered, and how many of one look-up are
+/// passed on; beyond that the oldest are forgotten. Only granted names are
+/// remembered, so this bounds all of it.
+pub(in crate::wasm) const MAX_ADDRESSES: usize = 64;
+
+/// How many look-ups of one plugin run side by side. Each holds a thread until
+/// the resolver answers or gives up, also when the call that wanted it is over;
+/// tokio has 512 such threads, for all plugins and their files together.
+const LOOKUPS: usize = 4;
+
+/// How many look-ups of one plugin may wait for their turn.
+const WAITING_LOOKUPS: usize = 64;
+
+/// The network as one plugin may use it; its instances share it.
+#[derive(Debug)]
+pub(in crate::wasm) struct Network {
+    tcp: Vec<SocketGrant>,
+    udp: Vec<SocketGrant>,
+    denials: Arc<Denials>,
+    /// Whether a granted server was ever connected to or sent a datagram.
+    used: AtomicBool,
+    /// What look-ups of granted names have answered.
+    answers: Mutex<HashMap<String, Answers>>,
+    /// A permit for each look-up at work; its thread holds it.
+    pub(in crate::wasm) lookups: Arc<Semaphore>,
+    /// A permit for each look-up a guest waits for.
+    pub(in crate::wasm) waiting: Semaphore,
+}
+
+/// What a name was resolved to.
+#[derive(Debug)]
+struct Answers {
+    /// Whether the first answer held public addresses alone.
+    began_public: bool,
+    /// The last one answered is the last.
+    addresses: VecDeque<IpAddr>,
+}
+
+/// Why a granted name does not lead to an address it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::wasm) enum Misled {
+    /// The address is this machine's own, or of its provider's services.
+    Inside,
+    /// The address is private, and the name began with public ones.
+    Rebound,
+}
+
+impl Answers {
+    fn note(&mut self, address: IpAddr) {
+        self.addresses.retain(|known| *known != address);
+        if self.addresses.len() == MAX_ADDRESSES {
+            self.addresses.pop_front();
+        }
+        self.addresses.push_back(address);
+    }
+
+    /// Whether `name` leads to `address`; `None` if it did not answer it.
+    fn lead_to(&self, name: &str, address: IpAddr) -> Option<Result<(), Misled>> {
+        if !self.addresses.contains(&address) {
+            return None;
+        }
+        Some(match reach(address) {
+            // It says so itself.
+            _ if name == "localhost" && address.is_loopback() => Ok(()),
+            // A public name that points inside the machine is how a plugin
+            // would be led to what its manifest does not say.
+            Reach::Inside => Err(Misled::Inside),
+            Reach::Private if self.began_public => Err(Misled::Rebound),
+            Reach::Private | Reach::Public => Ok(()),
+        })
+    }
+}
+
+impl Network {
+    pub(in crate::wasm) fn new(grants: &Grants, denials: Arc<Denials>) -> Network {
+        Network {
+            tcp: grants.tcp.clone(),
+            udp: grants.udp.clone(),
+            denials,
+            used: AtomicBool::new(false),
+            answers: Mutex::default(),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            waiting: Semaphore::new(WAITING_LOOKUPS),
+        }
+    }
+
+    /// What a guest may look up under `name`, as it is granted; `None` if it is
+    /// not. The guest's own spelling goes no further: upper and lower case in a
+    /// query would be a way out for data.
+    pub(in crate::wasm) fn may_look_up(&self, name: &str) -> Option<Host> {
+        // One more for a final dot. A longer one is not even copied.
+        let asked = (name.len() <= MAX_NAME + 1).then(|| match name.parse::<IpAddr>() {
+            Ok(address) => Host::Address(address.to_canonical()),
+            Err(_) => Host::Name(normalized(name)),
+        });
+        let granted = asked.filter(|asked| {
+            let mut grants = self.tcp.iter().chain(&self.udp);
+            grants.any(|grant| grant.host == *asked)
+        });
+        if granted.is_none() {
+            self.denials
+                .report(DenialKind::Name, name, |name| Explanation {
+                    tried: format!("look up the name {name}"),
+                    allow: SocketGrant::shown_for(name).map(|grant| format!("tcp = [\"{grant}\"]")),
+                });
+        }
+        granted
+    }
+
+    /// Notes what a granted look-up of `name` answered.
+    pub(in crate::wasm) fn answered(&self, name: &str, addresses: &[IpAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let mut answers = self.lock();
+        let answers = answers.entry(name.to_owned()).or_insert_with(|| Answers {
+            began_public: addresses
+                .iter()
+                .all(|address| reach(*address) == Reach::Public),
+            addresses: VecDeque::new(),
+        });
+        for address in addresses {
+            answers.note(address.to_canonical());
+        }
+    }
+
+    /// Whether a granted `name` leads to `address`, which it answered; if not, why.
+    pub(in crate::wasm) fn leads_to(&self, name: &str, address: IpAddr) -> Result<(), Misled> {
+        let answers = self.lock();
+        let led = answers
+            .get(name)
+            .and_then(|answers| answers.lead_to(name, address.to_canonical()));
+        // Forgotten since, among more addresses than are remembered.
+        led.unwrap_or(Err(Misled::Rebound))
+    }
+
+    /// Notes that a granted server is connected to.
+    pub(in crate::wasm) fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a granted server was ever connected to: then a call that takes too
+    /// long may be that server's fault.
+    pub(in crate::wasm) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Wasmtime asks this before it does something with an address.
+    pub(super) fn check(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        // Connecting and sending bind to a wildcard address first.
+        let any = address.ip().is_unspecified() && address.port() == 0;
+        match purpose {
+            SocketAddrUse::TcpBind if any => true,
+            SocketAddrUse::TcpConnect => self.may_reach(DenialKind::Tcp, address),
+            SocketAddrUse::UdpBind if any && !self.udp.is_empty() => true,
+            SocketAddrUse::UdpBind if any => {
+                self.denials
+                    .report(DenialKind::Udp, &address.to_string(), |_| Explanation {
+                        tried: "use UDP".to_owned(),
+                        allow: Some("udp = [\"HOST:PORT\"]".to_owned()),
+                    });
+                false
+            }
+            SocketAddrUse::UdpSend => self.may_reach(DenialKind::Udp, address),
+            // A bound socket receives from everybody; what does not come from a
+            // granted server is dropped. It is not the guest's deed.
+            SocketAddrUse::UdpReceive => self.grant_for(DenialKind::Udp, address).is_ok(),
+            SocketAddrUse::TcpBind
+            | SocketAddrUse::TcpListen
+            | SocketAddrUse::TcpAccept
+            | SocketAddrUse::UdpBind => {
+                self.denials
+                    .report(DenialKind::Listen, &address.to_string(), |target| {
+                        Explanation {
+                            tried: format!("listen on {target}"),
+                            allow: None,
+                        }
+                    });
+                false
+            }
+        }
+    }
+
+    fn may_reach(&self, kind: DenialKind, address: SocketAddr) -> bool {
+        let misled = match self.grant_for(kind, address) {
+            Ok(()) => {
+                self.note_use();
+                return true;
+            }
+            Err(misled) => misled,
+        };
+        let target = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let verb = match kind {
+            DenialKind::Udp => "send datagrams to",
+            _ => "connect to",
+        };
+        self.denials
+            .report(kind, &target.to_string(), |target| Explanation {
+                tried: match misled {
+                    None => format!("{verb} {target}"),
+                    Some((name, Misled::Inside)) => format!(
+                        "{verb} {target}, which is inside this machine and must be granted by \
+                         address (the name {name} resolves to it)"
+                    ),
+                    Some((name, Misled::Rebound)) => format!(
+                        "{verb} {target}, which is a private address and must be granted as such \
+                         (the name {name} resolves to it now, and resolved to public ones at first)"
+                    ),
+                },
+                allow: Some(format!("{kind} = [\"{target}\"]")),
+            });
+        false
+    }
+
+    /// Whether a grant of `kind` allows `address`. If not, the name that was
+    /// granted and led there nevertheless, if one did.
+    fn grant_for(
+        &self,
+        kind: DenialKind,
+        address: SocketAddr,
+    ) -> Result<(), Option<(String, Misled)>> {
+        let ip = address.ip().to_canonical();
+        let grants = match kind {
+            DenialKind::Udp => &self.udp,
+            _ => &self.tcp,
+        };
+        let answers = self.lock();
+        let mut misled = None;
+        for grant in grants {
+            if grant.port != address.port() {
+                continue;
+            }
+            match &grant.host {
+                Host::Address(granted) if *granted == ip => return Ok(()),
+                Host::Address(_) => {}
+                Host::Name(name) => {
+                    let answers = answers.get(name);
+                    match answers.and_then(|answers| answers.lead_to(name, ip)) {
+                        Some(Ok(())) => return Ok(()),
+                        Some(Err(why)) => misled = Some((name.clone(), why)),
+                        None => {}
+                    }
+                }
+            }
+        }
+        Err(misled)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Answers>> {
+        // Nothing under this lock can leave the answers half changed.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::secrets::Secrets;
+
+    fn network(tcp: &[&str], udp: &[&str]) -> Network {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let grants = Grants {
+            tcp: parse(tcp),
+            udp: parse(udp),
+            ..Grants::default()
+        };
+        Network::new(
+            &grants,
+            Arc::new(Denials::new("test".into(), Secrets::default())),
+        )
+    }
+
+    fn check(network: &Network, address: &str, purpose: SocketAddrUse) -> bool {
+        network.check(address.parse().unwrap(), purpose)
+    }
+
+    fn connects(network: &Network, address: &str) -> bool {
+        check(network, address, SocketAddrUse::TcpConnect)
+    }
+
+    fn answer(network: &Network, name: &str, addresses: &[&str]) {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        network.answered(name, &addresses);
+    }
+
+    #[test]
+    fn only_the_granted_address_and_port_are_reached() {
+        let network = network(&["10.0.0.7:6379", "[fd00::7]:6379"], &[]);
+        assert!(connects(&network, "10.0.0.7:6379"));
+        assert!(
+            connects(&network, "[::ffff:10.0.0.7]:6379"),
+            "the same address, mapped"
+        );
+        assert!(connects(&network, "[fd00::7]:6379"));
+        assert!(!connects(&network, "10.0.0.7:6380"));
+        assert!(!connects(&network, "10.0.0.8:6379"));
+        assert!(!connects(&network, "[::ffff:169.254.169.254]:6379"));
+        // Other ways to write 10.0.0.7 are other addresses.
+        for other in [
+            "[::10.0.0.7]:6379",
+            "[64:ff9b::10.0.0.7]:6379",
+            "[2002:a00:7::]:6379",
+        ] {
+            assert!(!connects(&network, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_reaches_only_what_its_own_look_up_answered() {
+        let network = network(&["redis.internal:6379", "other.internal:22"], &[]);
+        assert!(
+            !connects(&network, "10.0.0.7:6379"),
+            "before it was looked up"
+        );
+        answer(&network, "redis.internal", &["10.0.0.7"]);
+        assert!(connects(&network, "10.0.0.7:6379"));
+        assert!(!connects(&network, "10.0.0.7:22"), "the other's port");
+    }
+
+    #[test]
+    fn only_a_granted_name_is_looked_up_and_as_it_was_granted() {
+        let network = network(&["redis.internal:1", "[::1]:2"], &["statsd.internal:3"]);
+        let name = |name: &str| Some(Host::Name(name.to_owned()));
+        assert_eq!(
+            network.may_look_up("REDIS.internal."),
+            name("redis.internal")
+        );
+        assert_eq!(
+            network.may_look_up("statsd.internal"),
+            name("statsd.internal")
+        );
+        assert!(network.may_look_up("::1").is_some());
+        for other in [
+            "",
+            ".",
+            "evil.example",
+            "c2VjcmV0.redis.internal",
+            "redis.internal..",
+            "redis.internal\0.evil.example",
+            "redis.internal%00",
+            "redis.interna\u{ff4c}",
+            "\u{212a}redis.internal",
+            "redis\u{3002}internal",
+            "1",
+            "127.1",
+            "0x7f.1",
+            "::1%1",
+            "[::1]",
+            &"x".repeat(10 << 20),
+        ] {
+            assert_eq!(
+                network.may_look_up(other),
+                None,
+                "{}",
+                &other[..other.len().min(40)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_points_inside_the_machine_leads_nowhere() {
+        let network = network(&["redis.internal:80", "localhost:81"], &[]);
+        for address in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "fe80::1",
+            "0.0.0.0",
+            "0.0.0.1",
+            "fd00:ec2::254",
+            "64:ff9b::169.254.169.254",
+            "2002:7f00:1::",
+            "255.255.255.255",
+            "224.0.0.1",
+        ] {
+            answer(&network, "redis.internal", &[address]);
+            let address = SocketAddr::new(address.parse().unwrap(), 80).to_string();
+            assert!(!connects(&network, &address), "{address}");
+        }
+        answer(&network, "localhost", &["127.0.0.1", "169.254.169.254"]);
+        assert!(
+            connects(&network, "127.0.0.1:81"),
+            "localhost says so itself"
+        );
+        assert!(!connects(&network, "169.254.169.254:81"));
+    }
+
+    #[test]
+    fn a_public_name_that_turns_to_a_private_address_is_refused_it() {
+        let private = [
+            "10.0.0.7",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "fd12::1",
+            "64:ff9b::10.0.0.7",
+            "::ffff:10.0.0.7",
+        ];
+        for address in private {
+            let network = network(&["queue.example:80"], &["queue.example:80"]);
+            answer(&network, "queue.example", &["93.184.215.14"]);
+            answer(&network, "queue.example", &[address]);
+            let target = SocketAddr::new(address.parse().unwrap(), 80).to_string();
+            assert!(!connects(&network, &target), "{address}");
+            assert!(
+                !check(&network, &target, SocketAddrUse::UdpSend),
+                "{address}"
+            );
+            assert!(connects(&network, "93.184.215.14:80"), "what it was before");
+            answer(&network, "queue.example", &["93.184.215.15"]);
+            assert!(connects(&network, "93.184.215.15:80"), "another public one");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_private_from_the_start_may_move() {
+        let network = network(&["redis.internal:80", "both.internal:80"], &[]);
+        answer(&network, "redis.internal", &[]);
+        answer(&network, "redis.internal", &["10.0.0.7"]);
+        answer(&network, "redis.internal", &["10.0.0.8"]);
+        assert!(connects(&network, "10.0.0.8:80"));
+        answer(&network, "both.internal", &["93.184.215.14", "10.1.0.1"]);
+        answer(&network, "both.internal", &["10.1.0.2"]);
+        assert!(connects(&network, "10.1.0.2:80"));
+    }
+
+    #[test]
+    fn a_private_address_granted_as_such_is_reached_whatever_names_answer() {
+        let network = network(&["queue.example:80", "10.0.0.7:80"], &[]);
+        answer(&network, "queue.example", &["93.184.215.14"]);
+        answer(&network, "queue.example", &["10.0.0.7"]);
+        assert!(connects(&network, "10.0.0.7:80"));
+    }
+
+    #[test]
+    fn only_so_many_addresses_of_a_name_are_remembered() {
+        let network = network(&["queue.example:80"], &[]);
+        for n in 0..=MAX_ADDRESSES {
+            answer(&network, "queue.example", &[&format!("93.184.0.{n}")]);
+        }
+        assert_eq!(
+            network.lock()["queue.example"].addresses.len(),
+            MAX_ADDRESSES
+        );
+        assert!(!connects(&network, "93.184.0.0:80"), "the oldest");
+        assert!(connects(&network, &format!("93.184.0.{MAX_ADDRESSES}:80")));
+    }
+
+    #[test]
+    fn a_tcp_grant_is_no_udp_grant_and_the_other_way_round() {
+        let network = network(&["10.0.0.7:1"], &["10.0.0.7:2"]);
+        assert!(connects(&network, "10.0.0.7:1"));
+        assert!(!connects(&network, "10.0.0.7:2"));
+        assert!(!check(&network, "10.0.0.7:1", SocketAddrUse::UdpSend));
+        assert!(check(&network, "10.0.0.7:2", SocketAddrUse::UdpSend));
+    }
+
+    #[test]
+    fn datagrams_are_taken_from_granted_servers_alone_and_others_are_no_denial() {
+        let network = network(&[], &["10.0.0.7:53"]);
+        assert!(check(&network, "10.0.0.7:53", SocketAddrUse::UdpReceive));
+        assert!(!check(&network, "10.0.0.7:54", SocketAddrUse::UdpReceive));
+        assert!(!check(&network, "10.0.0.8:53", SocketAddrUse::UdpReceive));
+        assert_eq!(network.denials.snapshot().total, 0);
+    }
+
+    #[test]
+    fn nothing_else_is_done_with_sockets() {
+        let network = network(&["10.0.0.7:6379"], &[]);
+        let check = |address: &str, purpose| check(&network, address, purpose);
+        assert!(check("0.0.0.0:0", SocketAddrUse::TcpBind));
+        assert!(check("[::]:0", SocketAddrUse::TcpBind));
+        assert!(!check("0.0.0.0:80", SocketAddrUse::TcpBind));
+        assert!(!check("127.0.0.1:0", SocketAddrUse::TcpBind));
+        assert!(!check("0.0.0.0:0", SocketAddrUse::TcpListen));
+        assert!(!check("10.0.0.7:6379", SocketAddrUse::TcpAccept));
+        assert!(
+            !check("0.0.0.0:0", SocketAddrUse::UdpBind),
+            "without a grant"
+        );
+        assert!(!check("10.0.0.7:6379", SocketAddrUse::UdpSend));
+    }
+
+    #[test]
+    fn a_udp_socket_is_bound_to_no_port_of_the_guests_choice() {
+        let network = network(&[], &["10.0.0.7:53"]);
+        let binds = |address: &str| check(&network, address, SocketAddrUse::UdpBind);
+        assert!(binds("0.0.0.0:0") && binds("[::]:0"));
+        assert!(!binds("0.0.0.0:53") && !binds("127.0.0.1:0") && !binds("10.0.0.7:53"));
+    }
+
+    #[test]
+    fn a_denial_says_why_and_what_would_allow_it() {
+        let network = network(&["queue.example:80"], &[]);
+        answer(&network, "queue.example", &["93.184.215.14"]);
+        answer(&network, "queue.example", &["10.0.0.7"]);
+        connects(&network, "[::ffff:10.0.0.7]:80");
+        connects(&network, "10.0.0.7:80");
+        network.may_look_up("redis.internal");
+        network.may_look_up("::1");
+        network.may_look_up("x:1\", \"y");
+        check(&network, "0.0.0.0:80", SocketAddrUse::TcpBind);
+        check(&network, "0.0.0.0:0", SocketAddrUse::UdpBind);
+        let report = network.denials.snapshot();
+        assert_eq!(report.total, 7);
+        let shown: Vec<_> = report
+            .denials
+            .iter()
+            .map(|denial| {
+                let allow = denial.allow.as_deref().unwrap_or("nothing");
+                format!(
+                    "{} {} {}: {allow}",
+                    denial.kind, denial.target, denial.count
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "tcp 10.0.0.7:80 2: tcp = [\"10.0.0.7:80\"]",
+                "udp 0.0.0.0:0 1: udp = [\"HOST:PORT\"]",
+                "name ::1 1: tcp = [\"[::1]:PORT\"]",
+                "name redis.internal 1: tcp = [\"redis.internal:PORT\"]",
+                // What is copied into a manifest grants what it says, no more.
+                "name x:1\", \"y 1: nothing",
+                "listen 0.0.0.0:80 1: nothing",
+            ]
+        );
+    }
+}
