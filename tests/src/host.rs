@@ -234,6 +234,34 @@ impl Host {
         answer(agent().get(format!("{}{path}", self.url())).call())
     }
 
+    /// What `GET /api/plugins` says of the plugin called `name`; `None` if it is
+    /// not in use.
+    pub fn plugin(&self, name: &str) -> Option<serde_json::Value> {
+        let answer = self.get("/api/plugins");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let plugins = answer.body["plugins"].as_array().expect("a list");
+        plugins.iter().find(|p| p["name"] == name).cloned()
+    }
+
+    /// The files `GET /api/plugins` says were refused, each with the reason.
+    pub fn refused_files(&self) -> Vec<(String, String)> {
+        let body = self.get("/api/plugins").body;
+        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+        let refused = body["refused"].as_array().expect("a list").iter();
+        refused
+            .map(|refused| (text(&refused["file"]), text(&refused["reason"])))
+            .collect()
+    }
+
+    /// Has a plugin that was set aside try again.
+    pub fn release(&self, name: &str) -> Answer {
+        post(
+            &format!("{}/api/plugins/{name}/release", self.url()),
+            &[],
+            "",
+        )
+    }
+
     /// The memory it occupies now, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.memory("VmRSS:")

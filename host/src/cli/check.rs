@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{compile, runtime};
 use crate::backend::AsyncBackend;
-use crate::plugins::{Manifest, PluginError};
+use crate::plugins::{Manifest, PluginError, check_own_folders, hex};
 use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, read_component};
 
 /// Says what a plugin is: its world, name, SHA-256 and imports, and what it would
@@ -69,6 +69,7 @@ async fn inspect(
         let problem = format!("{} is granted as a folder, and is none", host.display());
         return Err(LoadError::Grant(problem).into());
     }
+    check_own_folders(manifest_file, &manifest, engine)?;
     let Manifest { name, limits, .. } = manifest;
     let component = engine.load_within(wasm, limits.compile_timeout).await?;
     let backend = WasmBackend::start(component.clone(), "check", Grants::default(), limits).await?;
@@ -154,7 +155,3 @@ const NEEDS: [Need; 5] = [
         what: "to be configured",
     },
 ];
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -42,6 +42,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    give_memory_back();
     let arguments = Arguments::parse();
     log();
     let result = match arguments.command {
@@ -55,6 +56,17 @@ pub fn main() -> ExitCode {
         eprintln!("backhaul: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Has large blocks given back to the system as soon as they are free. By default
+/// glibc keeps ever larger ones, and a host that has read some large components
+/// would stay that large.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets a number of the allocator, before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
 }
 
 /// What is logged unless `BACKHAUL_LOG` says otherwise. Wasmtime's HTTP warns of

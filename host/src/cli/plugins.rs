@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::client::{self, DEFAULT_HOST};
@@ -52,7 +53,8 @@ fn list(to: &str, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn release(to: &str, name: &str) -> anyhow::Result<ExitCode> {
-    let url = client::url(to, &format!("/api/plugins/{name}/release"))?;
+    let name_in_url = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    let url = client::url(to, &format!("/api/plugins/{name_in_url}/release"))?;
     let response = client::agent().post(&url).send_empty();
     let answer = client::answer(response.with_context(|| client::no_answer(&url))?)?;
     match answer["released"].as_bool() {
@@ -71,15 +73,16 @@ fn show(answer: &Value) {
     );
     for plugin in &plugins {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let count = |value: &Value| value.as_u64().unwrap_or_default();
         let (delivery, denied) = (&plugin["delivery"], &plugin["denied"]["total"]);
         println!(
             "{:<24} {:<12} {:>10} {:>10} {:>8} {:>8}  {}",
             text(&plugin["name"]),
             text(&plugin["state"]),
-            delivery["delivered"],
-            delivery["pending"],
-            delivery["dead"],
-            denied,
+            count(&delivery["delivered"]),
+            count(&delivery["pending"]),
+            count(&delivery["dead"]),
+            count(denied),
             text(&plugin["file"]),
         );
         if let Some(reason) = plugin["quarantine"]["reason"].as_str() {

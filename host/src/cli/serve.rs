@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::config::{Config, Flags};
 use super::{UNDELIVERED, compile, runtime};
+use crate::backend::AsyncBackend;
 use crate::bus::EventBus;
 use crate::http::{self, HttpServer, Readiness};
 use crate::pattern::Pattern;
@@ -72,6 +73,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         })?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the plugins were loaded");
+            // Those that are have been started.
+            let _ = host.close(config.drain).await;
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -13,6 +13,7 @@
 //! - With one worker, events reach the backend in the order they were accepted:
 //!   later ones wait while an earlier one is tried again.
 
+mod log_rate;
 mod queue;
 mod worker;
 
@@ -30,6 +31,7 @@ use crate::event::Event;
 use crate::handler::Handlers;
 use crate::retry::RetryPolicy;
 
+use log_rate::LogRate;
 use queue::Queue;
 pub(crate) use queue::Reservation;
 
@@ -111,6 +113,8 @@ struct Shared {
     queue: Queue,
     counts: Counts,
     dead: DeadLetters,
+    /// Bounds what is logged of them.
+    buried: LogRate,
 }
 
 #[derive(Default)]
@@ -140,6 +144,7 @@ impl Delivery {
                 workers: Mutex::new(0),
                 counts: Counts::default(),
                 dead: DeadLetters::default(),
+                buried: LogRate::default(),
             }),
         }))
     }

@@ -158,8 +158,10 @@ async fn publish(shared: &Shared, events: &[Event]) -> Vec<Failure> {
 }
 
 fn bury(shared: &Shared, event: &Event, error: &PublishError, attempts: u32) {
-    tracing::error!(backend = shared.backend.name(), id = event.id(), source = event.source(),
-        event_type = event.event_type(), attempts, %error, "an event is a dead letter");
+    if shared.buried.may_log(shared.backend.name()) {
+        tracing::error!(backend = shared.backend.name(), id = event.id(), source = event.source(),
+            event_type = event.event_type(), attempts, %error, "an event is a dead letter");
+    }
     shared.dead.push(event.clone(), error.to_string(), attempts);
     shared.counts.dead.fetch_add(1, Ordering::SeqCst);
 }

@@ -2,10 +2,14 @@
 //! aside.
 //!
 //! The address is for operators, as `/events` is for programs: whoever reaches
-//! it may do both. What a browser sends on behalf of another site is refused.
+//! it may do both. What a browser sends on behalf of another site is refused, and
+//! so is a name that anybody could point at this machine.
+
+use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -47,10 +51,16 @@ fn unknown(name: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-/// Pages of other sites can have a browser send requests here; the browser says so.
+/// Pages of other sites can have a browser send requests here, which the browser
+/// says, or point a name of theirs at this machine, which the name tells.
 async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if is_from_other_site(request.headers()) {
         let detail = "a request from a page of another site is not answered";
+        return Problem::new(StatusCode::FORBIDDEN, detail.to_owned()).into_response();
+    }
+    if !is_local_name(request.headers()) {
+        let detail = "the plugins are shown to who asks by address, or by a name that no public \
+            server can give: `localhost`, one without a dot, or one that ends in .local or .internal";
         return Problem::new(StatusCode::FORBIDDEN, detail.to_owned()).into_response();
     }
     next.run(request).await
@@ -65,6 +75,25 @@ fn is_from_other_site(headers: &HeaderMap) -> bool {
             host.is_none() || host != text(header::HOST.as_str())
         }
     }
+}
+
+/// Whether the host is asked for by an address, or a name that is only known
+/// nearby. A public name may be a page's that was pointed here.
+fn is_local_name(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let Some(authority) = host.and_then(|host| host.parse::<Authority>().ok()) else {
+        // HTTP/1.0 has none, and no browser speaks it.
+        return headers.get(header::HOST).is_none();
+    };
+    let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || [".localhost", ".local", ".internal"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -95,5 +124,28 @@ mod tests {
             host,
             ("sec-fetch-site", "cross-site")
         ])));
+    }
+
+    #[test]
+    fn a_name_that_anybody_could_point_here_is_not_answered() {
+        for host in [
+            "127.0.0.1:7070",
+            "[::1]:7070",
+            "10.0.0.7",
+            "localhost:7070",
+            "backhaul:7070",
+            "backhaul.default.svc.cluster.local",
+            "queue.internal",
+        ] {
+            assert!(is_local_name(&headers(&[("host", host)])), "{host}");
+        }
+        for host in [
+            "evil.example:7070",
+            "127.0.0.1.evil.example",
+            "LOCALHOST.evil.example.",
+            "a b",
+        ] {
+            assert!(!is_local_name(&headers(&[("host", host)])), "{host}");
+        }
     }
 }

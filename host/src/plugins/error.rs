@@ -54,6 +54,23 @@ pub enum PluginError {
         own: PathBuf,
     },
 
+    /// A plugin could change where the path of a granted folder leads.
+    #[error(
+        "{}: the folder {} is not granted: its path leads through {}, which {} lets a plugin write \
+         to, and that plugin could put a link in its place; grant folders that lie side by side",
+        manifest.display(), folder.display(), outer.display(), writer.display()
+    )]
+    NestedFolder {
+        /// The manifest with the grant.
+        manifest: PathBuf,
+        /// The folder it grants.
+        folder: PathBuf,
+        /// The folder that is on the way to it.
+        outer: PathBuf,
+        /// The manifest that lets a plugin write to that.
+        writer: PathBuf,
+    },
+
     /// Another plugin has the name.
     #[error(
         "its name `{name}` is taken by {}; give this one another: write `name = \"...\"` at the top of {}",

@@ -116,6 +116,16 @@ impl Folder {
         self.files.values().any(|seen| seen.stamp != seen.reported)
     }
 
+    /// Has `file` reported once more, though it has not changed.
+    pub(super) fn report_again(&mut self, file: &Path) {
+        // Of one that is gone, that it is gone is still to be reported.
+        if let Some(seen) = self.files.get_mut(file)
+            && seen.stamp.is_some()
+        {
+            seen.reported = None;
+        }
+    }
+
     fn look(&mut self, now: Instant) -> io::Result<()> {
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(&self.path)? {

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -39,8 +40,9 @@ pub(super) async fn load_all(inner: &Arc<Inner>) -> std::io::Result<()> {
 pub(super) async fn follow(inner: Arc<Inner>, change: Change) {
     let mut closed = inner.closed.subscribe();
     let prepared = tokio::select! {
-        prepared = prepare(&inner, change) => prepared,
+        biased;
         _ = closed.wait_for(|closed| *closed) => return,
+        prepared = prepare(&inner, change) => prepared,
     };
     prepared.take_place(&inner).await;
 }
@@ -49,8 +51,8 @@ pub(super) async fn follow(inner: Arc<Inner>, change: Change) {
 enum Prepared {
     Started(PathBuf, Stamp, Box<(WasmBackend, Version)>),
     /// Written, but with what it had before.
-    Unchanged(PathBuf),
-    Refused(PathBuf, PluginError),
+    Unchanged(PathBuf, Stamp),
+    Refused(PathBuf, Stamp, PluginError),
     Removed(PathBuf),
 }
 
@@ -68,13 +70,13 @@ async fn prepare(inner: &Inner, change: Change) -> Prepared {
         Err(PluginError::Read(error))
     });
     let started = match source {
-        Ok(source) if is_in_use(inner, &source) => return Prepared::Unchanged(file),
+        Ok(source) if is_in_use(inner, &source) => return Prepared::Unchanged(file, stamp),
         Ok(source) => source.start(&inner.engine).await,
         Err(error) => Err(error),
     };
     match started {
         Ok(started) => Prepared::Started(file, stamp, Box::new(started)),
-        Err(error) => Prepared::Refused(file, error),
+        Err(error) => Prepared::Refused(file, stamp, error),
     }
 }
 
@@ -87,18 +89,30 @@ fn is_in_use(inner: &Inner, source: &Source) -> bool {
 impl Prepared {
     async fn take_place(self, inner: &Arc<Inner>) {
         let _changing = inner.changing.lock().await;
+        if inner.is_closed() {
+            // The plugins that have a place are being closed.
+            if let Prepared::Started(_, _, started) = self {
+                let (backend, version) = *started;
+                retire(inner, Arc::new(backend), version.manifest.limits);
+            }
+            return;
+        }
         match self {
             Prepared::Started(file, stamp, started) => {
                 let (backend, version) = *started;
                 // What was loaded may no longer be what is there: then another
                 // change follows, and may already have been made.
-                if inner.is_closed() || Stamp::of(&file) != Some(stamp) {
+                if Stamp::of(&file) != Some(stamp) {
                     retire(inner, Arc::new(backend), version.manifest.limits);
                     return;
                 }
                 place(inner, &file, backend, version);
             }
-            Prepared::Unchanged(file) => {
+            // Nor is what was found wrong with it held against what came after it.
+            Prepared::Unchanged(file, stamp) | Prepared::Refused(file, stamp, _)
+                if inner.loaded.load(Ordering::Acquire)
+                    && Stamp::of(&file).as_ref() != Some(&stamp) => {}
+            Prepared::Unchanged(file, _) => {
                 inner.lock_refused().remove(&file);
                 let routes = inner.routes.load();
                 if let Some(plugin) = of_file(routes.plugins(), &file) {
@@ -106,7 +120,7 @@ impl Prepared {
                 }
                 tracing::debug!(file = %file.display(), "written again with the same content");
             }
-            Prepared::Refused(file, reason) => refuse(inner, file, reason),
+            Prepared::Refused(file, _, reason) => refuse(inner, file, reason),
             Prepared::Removed(file) => {
                 inner.lock_refused().remove(&file);
                 let routes = inner.routes.load();
@@ -161,6 +175,7 @@ fn place(inner: &Arc<Inner>, file: &Path, backend: WasmBackend, version: Version
                     "replaced by a plugin of another name"
                 );
                 drain(inner, before.clone());
+                reconsider(inner, before.name());
             }
         }
     }
@@ -173,7 +188,7 @@ fn refuse(inner: &Inner, file: PathBuf, reason: PluginError) {
         Some(plugin) => {
             tracing::warn!(plugin = plugin.name(), file = %file.display(),
                 "not replaced, the version before stays: {reason}");
-            plugin.set_problem(Some(reason.to_string()));
+            plugin.set_problem(Some(reason));
         }
         None => {
             tracing::warn!(file = %file.display(), "not loaded: {reason}");
@@ -188,10 +203,30 @@ fn end(inner: &Arc<Inner>, plugin: &Arc<Plugin>) {
     let others = routes.plugins().filter(|other| !Arc::ptr_eq(other, plugin));
     inner.routes.store(Arc::new(Routes::to(others.cloned())));
     drain(inner, plugin.clone());
+    reconsider(inner, plugin.name());
+}
+
+/// Has the files looked at again that were refused because `name` was taken.
+fn reconsider(inner: &Inner, name: &str) {
+    let wants_name = |reason: &PluginError| matches!(reason, PluginError::NameTaken { name: wanted, .. } if wanted == name);
+    let mut files: Vec<PathBuf> = {
+        let refused = inner.lock_refused();
+        let refused = refused.iter().filter(|(_, reason)| wants_name(reason));
+        refused.map(|(file, _)| file.clone()).collect()
+    };
+    let routes = inner.routes.load();
+    let in_use = routes.plugins().filter(|p| p.has_problem(wants_name));
+    files.extend(in_use.map(|plugin| plugin.file()));
+    let mut folder = inner.lock_folder();
+    for file in &files {
+        folder.report_again(file);
+    }
 }
 
 fn drain(inner: &Arc<Inner>, plugin: Arc<Plugin>) {
     let grace = inner.drain;
+    inner.lock_ending().push(plugin.clone());
+    let host = inner.clone();
     spawn(inner, async move {
         match plugin.close(grace).await {
             Ok(()) => tracing::info!(
@@ -200,6 +235,7 @@ fn drain(inner: &Arc<Inner>, plugin: Arc<Plugin>) {
             ),
             Err(error) => tracing::error!(plugin = plugin.name(), "ended: {error}"),
         }
+        host.lock_ending().retain(|other| !Arc::ptr_eq(other, &plugin));
     });
 }
 

@@ -37,6 +37,8 @@ use folder::Folder;
 use routes::Routes;
 
 pub use error::PluginError;
+#[cfg(feature = "cli")]
+pub(crate) use load::{check_own_folders, hex};
 pub use manifest::{Manifest, ManifestError};
 pub use plugin::Plugin;
 pub use slot::Quarantine;
@@ -70,6 +72,8 @@ struct Inner {
     /// Held while a plugin takes its place or leaves it.
     changing: tokio::sync::Mutex<()>,
     refused: Mutex<BTreeMap<PathBuf, Arc<PluginError>>>,
+    /// The plugins that were taken out of the folder and still deliver.
+    ending: Mutex<Vec<Arc<Plugin>>>,
     /// The watcher, and plugins that are being loaded or end.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -101,6 +105,7 @@ impl PluginHost {
             folder: Mutex::new(Folder::new(folder.to_owned())),
             changing: tokio::sync::Mutex::default(),
             refused: Mutex::default(),
+            ending: Mutex::default(),
             tasks: Mutex::default(),
         }))
     }
@@ -190,16 +195,18 @@ impl AsyncBackend for PluginHost {
         let inner = &*self.0;
         let started = Instant::now();
         inner.closed.send_replace(true);
-        let mut tasks = std::mem::take(&mut *inner.lock_tasks());
-        let plugins = self.plugins();
+        // A plugin that is just taking its place is among them.
+        let changing = tokio::time::timeout(grace, inner.changing.lock()).await;
+        let (plugins, ending) = (self.plugins(), inner.lock_ending().clone());
+        drop(changing);
         let closing = join_all(plugins.iter().map(|plugin| plugin.close(grace)));
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        let ended = tokio::time::timeout(grace, ended);
+        let ended = tokio::time::timeout(grace, inner.tasks_ended());
         let (closed, ended) = tokio::join!(closing, ended);
         if ended.is_err() {
             tracing::warn!(waited = ?started.elapsed(), "plugins that were being replaced or removed did not end in time");
         }
-        let errors: Vec<CloseError> = closed.into_iter().filter_map(Result::err).collect();
+        let mut errors: Vec<CloseError> = closed.into_iter().filter_map(Result::err).collect();
+        errors.extend(ending.iter().filter_map(|plugin| plugin.left_behind()));
         if errors.is_empty() {
             return Ok(());
         }
@@ -219,8 +226,24 @@ impl AsyncBackend for PluginHost {
 }
 
 impl Inner {
+    /// Waits for the watcher, and for plugins that are being loaded or end; what
+    /// they leave to be ended is waited for as well.
+    async fn tasks_ended(&self) {
+        loop {
+            let mut tasks = std::mem::take(&mut *self.lock_tasks());
+            if tasks.is_empty() {
+                return;
+            }
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
     fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<PluginError>>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_ending(&self) -> MutexGuard<'_, Vec<Arc<Plugin>>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_tasks(&self) -> MutexGuard<'_, JoinSet<()>> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::error::PluginError;
 use super::load::Version;
 use super::slot::{Quarantine, Slot};
 use crate::backend::{AsyncBackend, CloseError};
@@ -23,7 +24,7 @@ pub struct Plugin {
     delivery: Delivery,
     version: ArcSwap<Version>,
     /// Why the files that are in the folder now are not in use.
-    problem: Mutex<Option<String>>,
+    problem: Mutex<Option<PluginError>>,
 }
 
 impl Plugin {
@@ -93,10 +94,15 @@ impl Plugin {
 
     /// Why the files that are in the folder now are not in use, if they are not.
     pub fn problem(&self) -> Option<String> {
-        self.lock_problem().clone()
+        self.lock_problem().as_ref().map(ToString::to_string)
     }
 
-    pub(super) fn set_problem(&self, problem: Option<String>) {
+    /// Whether there is a problem, and one that `is` so.
+    pub(super) fn has_problem(&self, is: impl FnOnce(&PluginError) -> bool) -> bool {
+        self.lock_problem().as_ref().is_some_and(is)
+    }
+
+    pub(super) fn set_problem(&self, problem: Option<PluginError>) {
         *self.lock_problem() = problem;
     }
 
@@ -118,7 +124,20 @@ impl Plugin {
         self.delivery.close(grace).await
     }
 
-    fn lock_problem(&self) -> MutexGuard<'_, Option<String>> {
+    /// What a plugin that was to be closed has not delivered.
+    pub(super) fn left_behind(&self) -> Option<CloseError> {
+        let stats = self.delivery.stats();
+        let undelivered = usize::try_from(stats.dropped + stats.pending).unwrap_or(usize::MAX);
+        (undelivered > 0).then(|| CloseError {
+            undelivered,
+            reason: format!(
+                "plugin `{}`, which was taken out of the folder, had not taken them",
+                self.name
+            ),
+        })
+    }
+
+    fn lock_problem(&self) -> MutexGuard<'_, Option<PluginError>> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

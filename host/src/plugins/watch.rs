@@ -17,6 +17,9 @@ const POLL: Duration = Duration::from_secs(2);
 /// How often while something there changes.
 const RESTLESS_POLL: Duration = Duration::from_millis(100);
 
+/// How long at least between two looks, whatever happens there.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// Runs until the host is closed or gone.
 pub(super) async fn follow(host: Weak<Inner>) {
     let (path, mut closed) = match host.upgrade() {
@@ -28,7 +31,10 @@ pub(super) async fn follow(host: Weak<Inner>) {
     let mut unreadable = false;
     loop {
         let Some(inner) = host.upgrade() else { return };
-        let restless = match PluginHost::look(&inner) {
+        // On a thread of its own: a network share may take its time.
+        let look = tokio::task::spawn_blocking(move || PluginHost::look(&inner));
+        let looked = look.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+        let restless = match looked {
             Ok(restless) => {
                 if std::mem::take(&mut unreadable) {
                     tracing::info!(folder = %path.display(), "the plugins folder can be read again");
@@ -45,7 +51,7 @@ pub(super) async fn follow(host: Weak<Inner>) {
                 false
             }
         };
-        drop(inner);
+        tokio::time::sleep(SHORTEST_PAUSE).await;
         let wait = if restless { RESTLESS_POLL } else { POLL };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

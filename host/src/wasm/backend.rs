@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, watch};
 
 use super::component::Component;
-use super::grants::{DenialReport, Denials, Grants};
+use super::grants::{DenialReport, Denials, FileGrant, Grants};
 use super::health::{Health, HealthMeter};
 use super::instance::{Instance, Template};
 use super::limits::Limits;
@@ -60,12 +60,13 @@ impl WasmBackend {
         grants: Grants,
         limits: Limits,
     ) -> Result<WasmBackend, LoadError> {
-        for grant in &grants.files {
-            grant.prepare()?;
-        }
+        let folders = grants.files.iter().map(FileGrant::open);
+        let folders = folders.collect::<Result<_, _>>()?;
         let label: Arc<str> = label.into();
         let denials = Arc::new(Denials::new(label.clone(), Secrets::of(&grants)));
-        let template = Arc::new(Template::new(component, label, grants, limits, denials));
+        let template = Arc::new(Template::new(
+            component, label, grants, folders, limits, denials,
+        ));
         let (instance, name) = Instance::start(template.clone()).await?;
         let health = HealthMeter::default();
         health.started();
@@ -121,7 +122,7 @@ impl WasmBackend {
         let started = Instance::start(self.template.clone()).await;
         match &started {
             Ok(_) => self.health.started(),
-            // Other errors are of what it was granted, a folder that is gone.
+            // Others are not of how it runs.
             Err(LoadError::Start(error)) => self.health.broke(error.to_string(), true),
             Err(_) => {}
         }

@@ -1,7 +1,8 @@
 //! What is asked of `wasi:filesystem` before Wasmtime does it, for WASI 0.2 and
-//! 0.3: two of its functions, with ours in front.
+//! 0.3: two of its functions, with ours in front. (For two more see `entries`.)
 //!
-//! Wasmtime keeps a guest in its folders. These say in the log what it was
+//! Wasmtime keeps a guest in its folders, which are given here, as they were
+//! opened when the plugin was loaded. These say in the log what it was
 //! refused, and keep it from opening what is neither file nor folder: to open a
 //! FIFO waits for whoever else opens it, and the thread it waits on is the
 //! host's, also when the call is long over.
@@ -12,15 +13,16 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, Linker, Resource, ResourceTable};
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::p2::bindings::filesystem::types as types2;
 use wasmtime_wasi::p3::bindings::filesystem::types as types3;
 
-use super::grants::{DenialKind, Denials, Explanation, FileGrant};
+use super::entries::{self, MAX_READERS, READ_DIRECTORY, READ_ENTRY};
+use super::grants::{DenialKind, Denials, Explanation, FileGrant, OpenFolder};
 use super::state::State;
 
 const TYPES_2: &str = "wasi:filesystem/types@0.2.12";
@@ -38,6 +40,8 @@ const GET_DIRECTORIES: &str = "get-directories";
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     for (interface, function) in [
         (TYPES_2, OPEN_AT),
+        (TYPES_2, READ_DIRECTORY),
+        (TYPES_2, READ_ENTRY),
         (TYPES_3, OPEN_AT),
         (PREOPENS_2, GET_DIRECTORIES),
         (PREOPENS_3, GET_DIRECTORIES),
@@ -51,6 +55,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         );
     }
     linker.allow_shadowing(true);
+    entries::add_to_linker(linker, TYPES_2)?;
     linker
         .instance(TYPES_2)?
         .func_wrap_async(OPEN_AT, |mut store, arguments| {
@@ -66,8 +71,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             .instance(interface)?
             .func_wrap(GET_DIRECTORIES, |mut store, (): ()| {
                 let state: &mut State = store.data_mut();
-                state.files.asked_for_folders();
-                Ok((state.filesystem().get_directories()?,))
+                Ok((state.granted_folders()?,))
             })?;
     }
     Ok(())
@@ -79,11 +83,12 @@ fn boxed<'a, T>(future: impl Future<Output = wasmtime::Result<T>> + Send + 'a) -
     Box::pin(future)
 }
 
-/// The folders of one instance, to say what it was refused.
-#[derive(Debug)]
+/// The folders of one instance, and what is counted of them.
 pub(super) struct Files {
-    folders: Vec<FileGrant>,
+    folders: Arc<[OpenFolder]>,
     denials: Arc<Denials>,
+    /// One permit for each folder it may be reading.
+    readers: Arc<Semaphore>,
 }
 
 /// What became of an attempt to open something.
@@ -96,11 +101,17 @@ enum Refused {
 }
 
 impl Files {
-    pub(super) fn new(folders: &[FileGrant], denials: Arc<Denials>) -> Files {
+    pub(super) fn new(folders: Arc<[OpenFolder]>, denials: Arc<Denials>) -> Files {
         Files {
-            folders: folders.to_vec(),
+            folders,
             denials,
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
         }
+    }
+
+    /// Lets one more folder be read, if it may be.
+    pub(super) fn reader(&self) -> Option<OwnedSemaphorePermit> {
+        self.readers.clone().try_acquire_owned().ok()
     }
 
     fn asked_for_folders(&self) {
@@ -150,16 +161,19 @@ impl Files {
     /// The grant an open folder is of, and its path below that; `None` if it
     /// cannot be said.
     fn grant_of(&self, folder: &Dir) -> Option<(&FileGrant, PathBuf)> {
-        let open = format!("/proc/self/fd/{}", folder.dir.as_raw_fd());
-        let path = std::fs::read_link(open).ok()?;
-        let write = folder.perms == FsPerms::ReadWrite;
-        let candidates = self.folders.iter().filter_map(|grant| {
-            let below = path.strip_prefix(grant.host.canonicalize().ok()?).ok()?;
-            (grant.write == write).then(|| (grant, below.to_owned()))
+        let path = path_of(folder)?;
+        let candidates = self.folders.iter().filter_map(|OpenFolder { grant, dir }| {
+            let below = path.strip_prefix(path_of(dir)?).ok()?;
+            (dir.perms == folder.perms).then(|| (grant, below.to_owned()))
         });
         // The innermost, where one grant lies in another.
         candidates.min_by_key(|(_, below)| below.as_os_str().len())
     }
+}
+
+/// Where an open folder is now, if that can be said.
+fn path_of(folder: &Dir) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", folder.dir.as_raw_fd())).ok()
 }
 
 /// A grant as it would be written to allow writing.
@@ -177,6 +191,18 @@ fn folder<'a>(table: &'a ResourceTable, handle: &Resource<Descriptor>) -> Option
 }
 
 impl State {
+    /// The granted folders, as handles, and what the guest knows each as.
+    fn granted_folders(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.files.asked_for_folders();
+        let folders = self.files.folders.clone();
+        let table = self.filesystem().table;
+        let handles = folders.iter().map(|OpenFolder { grant, dir }| {
+            let handle = table.push(Descriptor::Dir(dir.clone()))?;
+            Ok((handle, grant.guest.clone()))
+        });
+        handles.collect()
+    }
+
     fn report_refused(&mut self, handle: &Resource<Descriptor>, path: &str, refused: Refused) {
         let folder = folder(self.filesystem().table, handle).cloned();
         if let Some(folder) = folder {
@@ -203,8 +229,9 @@ async fn open_at_2(
 ) -> wasmtime::Result<Result<Resource<Descriptor>, types2::ErrorCode>> {
     use types2::{DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags};
 
-    // What must be a folder, or must be new, is no FIFO.
-    if !open_flags.intersects(OpenFlags::DIRECTORY | OpenFlags::EXCLUSIVE) {
+    // What must be new is not opened if it is there. That something must be a
+    // folder is seen when it is open, and EXCLUSIVE alone does nothing.
+    if !open_flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
         let mut filesystem = state.filesystem();
         let found = filesystem.stat_at(again(&handle), path_flags, path.clone());
         if let Ok(found) = found.await
@@ -253,7 +280,7 @@ async fn open_at_3(
     let report = |refused| {
         store.with(|mut access| access.get().report_refused(&handle, &path, refused));
     };
-    if !open_flags.intersects(OpenFlags::DIRECTORY | OpenFlags::EXCLUSIVE) {
+    if !open_flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
         let found =
             WasiFilesystem::stat_at(&filesystem, again(&handle), path_flags, path.clone()).await;
         if let Ok(found) = found

@@ -17,9 +17,9 @@ pub struct Health {
     /// How many broke: trapped, ran over a limit, or answered what the contract
     /// does not allow.
     pub broken: u64,
-    /// How many of them broke since a call last came back as it should. Calls
-    /// that waited for a server too long are not among them: the fault may be
-    /// the server's.
+    /// How many of them broke since a call last came back as it should, one after
+    /// the other: those that broke together count once. Calls that waited for a
+    /// server too long are not among them: the fault may be the server's.
     pub broken_in_a_row: u32,
     /// What the last one died of.
     pub last_error: Option<String>,
@@ -64,7 +64,9 @@ impl HealthMeter {
         let mut state = self.state();
         state.health.broken += 1;
         state.health.last_error = Some(error);
-        if own_fault {
+        // Instances that break before the next may be started broke of one cause.
+        let again = state.not_before.is_none_or(|time| time <= Instant::now());
+        if own_fault && again {
             let before = state.health.broken_in_a_row;
             state.health.broken_in_a_row = before.saturating_add(1);
             let delay = match before {
@@ -107,6 +109,7 @@ mod tests {
         assert_eq!(meter.delay(), Duration::ZERO);
         let delays: Vec<Duration> = (0..50)
             .map(|_| {
+                meter.state().not_before = Some(Instant::now());
                 meter.broke("again".to_owned(), true);
                 meter.delay()
             })
@@ -122,6 +125,18 @@ mod tests {
         assert_eq!(meter.delay(), Duration::ZERO);
         assert_eq!(meter.snapshot().broken_in_a_row, 0);
         assert_eq!(meter.snapshot().broken, 51);
+    }
+
+    #[test]
+    fn instances_that_break_together_break_once() {
+        let meter = HealthMeter::default();
+        meter.broke("first".to_owned(), true);
+        meter.state().not_before = Some(Instant::now() + Duration::from_secs(60));
+        for _ in 0..15 {
+            meter.broke("the server went away".to_owned(), true);
+        }
+        let health = meter.snapshot();
+        assert_eq!((health.broken, health.broken_in_a_row), (16, 1));
     }
 
     #[test]

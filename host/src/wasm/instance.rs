@@ -21,12 +21,12 @@ use super::bindings::{
 };
 use super::component::Component;
 use super::cpu::{CpuExceeded, CpuMeter};
-use super::grants::{Denials, Grants, Network};
+use super::grants::{Denials, Grants, Network, OpenFolder};
 use super::limits::{Limits, MAX_COPIED_BYTES, MAX_TABLE_ELEMENTS};
 use super::output::OutputLog;
 use super::secrets::Secrets;
 use super::state::State;
-use super::text::{MAX_NAME, is_name};
+use super::text::{MAX_NAME, is_name, printable};
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
 
@@ -41,6 +41,9 @@ const HANDLES_EXCEEDED: &str = "store handle limit exceeded";
 pub(super) struct Template {
     pub(super) component: Component,
     pub(super) grants: Grants,
+    /// The granted folders, opened once: between two instances a plugin may have
+    /// put links where they were.
+    pub(super) folders: Arc<[OpenFolder]>,
     pub(super) limits: Limits,
     /// What the plugin is called in the log: its file's name.
     pub(super) label: Arc<str>,
@@ -56,6 +59,7 @@ impl Template {
         component: Component,
         label: Arc<str>,
         grants: Grants,
+        folders: Arc<[OpenFolder]>,
         limits: Limits,
         denials: Arc<Denials>,
     ) -> Template {
@@ -65,6 +69,7 @@ impl Template {
         Template {
             component,
             grants,
+            folders,
             limits,
             label,
             denials,
@@ -90,13 +95,14 @@ impl Instance {
         let Template {
             component,
             grants,
+            folders,
             limits,
             denials,
             network,
             output,
             ..
         } = &*template;
-        let state = State::new(grants, limits, denials, network, output)?;
+        let state = State::new(grants, folders, limits, denials, network, output);
         let mut store = Store::new(&component.engine.inner().engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(MAX_COPIED_BYTES);
@@ -134,8 +140,9 @@ impl Instance {
     fn check_types(&self) -> Result<(), LoadError> {
         let wrong = |function: &str, error: wasmtime::Error| {
             LoadError::WrongWorld(format!(
-                "its function `{function}` has another type than in {}: {error:#}",
+                "its function `{function}` has another type than in {}: {}",
                 self.template.component.world().interface(),
+                printable(&format!("{error:#}"), MAX_ERROR_TEXT),
             ))
         };
         self.name

@@ -18,6 +18,7 @@ mod compiler;
 mod component;
 mod cpu;
 mod engine;
+mod entries;
 mod filesystem;
 mod grants;
 mod health;

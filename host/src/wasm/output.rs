@@ -91,9 +91,9 @@ impl OutputLog {
             return;
         }
         let now = Instant::now();
-        if !counted
+        if counted
             .reported
-            .is_some_and(|last| now < last + REPORT_INTERVAL)
+            .is_none_or(|last| now >= last + REPORT_INTERVAL)
         {
             self.report(&mut counted, now);
         }

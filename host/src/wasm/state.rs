@@ -7,12 +7,15 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::LoadError;
 use super::filesystem::Files;
-use super::grants::{Denials, Grants, Network};
+use super::grants::{Denials, Grants, Network, OpenFolder};
 use super::http::Http;
 use super::limits::{Limits, MemoryMeter};
 use super::output::{LogStream, OutputLog};
+
+/// The most random bytes a guest gets in one call. They are made one by one, in
+/// the host's memory.
+const MAX_RANDOM: u64 = 64 << 10;
 
 pub(super) struct State {
     wasi: WasiCtx,
@@ -27,25 +30,27 @@ impl State {
     /// The state of a new instance.
     pub(super) fn new(
         grants: &Grants,
+        folders: &Arc<[OpenFolder]>,
         limits: &Limits,
         denials: &Arc<Denials>,
         network: &Arc<Network>,
         output: &Arc<OutputLog>,
-    ) -> Result<State, LoadError> {
+    ) -> State {
         let mut wasi = WasiCtxBuilder::new();
+        wasi.max_random_size(MAX_RANDOM);
         wasi.stdout(LogStream::new(output.clone(), "stdout"));
         wasi.stderr(LogStream::new(output.clone(), "stderr"));
-        grants.apply(&mut wasi, network.clone())?;
+        grants.apply(&mut wasi, network.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        Ok(State {
+        State {
             wasi: wasi.build(),
             table,
             memory: MemoryMeter::new(limits.memory),
             network: network.clone(),
-            files: Files::new(&grants.files, denials.clone()),
+            files: Files::new(folders.clone(), denials.clone()),
             http: Http::new(grants, denials, network),
-        })
+        }
     }
 }
 

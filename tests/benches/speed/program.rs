@@ -1,7 +1,9 @@
 //! Loading and starting a plugin, and the memory of an idle host.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use backhaul::AsyncBackend;
+use backhaul::plugins::PluginHost;
 use backhaul::wasm::{Grants, Limits, WasmBackend, WasmEngine};
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
@@ -25,6 +27,14 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
         report.figure("plugin-load-cold", "ms", &cold, &note);
         let note = format!("the same from the cache on disk, {size} kB; theirs: without it");
         report.compare("plugin-load-warm", "ms", Better::Lower, &rounds, &note);
+    }
+    if report.wants("plugins-load-50") {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push(load_fifty(&wasm).await?);
+        }
+        let note = format!("a folder of 50 plugins of {size} kB, loaded and started from the cache");
+        report.figure("plugins-load-50", "ms", &rounds, &note);
     }
     if report.wants("plugin-instantiate") {
         let engine = WasmEngine::with_cache(None)?;
@@ -62,6 +72,24 @@ async fn load(engine: &WasmEngine, wasm: &[u8]) -> anyhow::Result<f64> {
     let started = Instant::now();
     engine.load(wasm).await?;
     Ok(started.elapsed().as_secs_f64() * 1e3)
+}
+
+async fn load_fifty(wasm: &[u8]) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir()?;
+    for n in 0..50 {
+        let file = folder.path().join(format!("p{n}.wasm"));
+        std::fs::write(&file, wasm)?;
+        std::fs::write(file.with_extension("toml"), format!("name = \"p{n}\""))?;
+    }
+    let cache = tempfile::tempdir()?;
+    let engine = WasmEngine::with_cache(Some(cache.path().join("code")))?;
+    engine.load(wasm.to_vec()).await?;
+    let started = Instant::now();
+    let host = PluginHost::load(folder.path(), &engine).await?;
+    let elapsed = started.elapsed();
+    anyhow::ensure!(host.plugins().len() == 50, "all are loaded");
+    host.close(Duration::from_secs(5)).await?;
+    Ok(elapsed.as_secs_f64() * 1e3)
 }
 
 fn idle_memory() -> anyhow::Result<f64> {

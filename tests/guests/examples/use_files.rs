@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use test_guests::{order, report};
 use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{DirectoryEntryStream, ErrorCode};
 
 test_guests::export_publish!("use-files", |events| {
     let (verb, path) = order(events).split_once(' ').expect("VERB PATH");
@@ -44,8 +45,38 @@ fn act(verb: &str, path: &str) -> Result<String> {
             file.set_modified(SystemTime::UNIX_EPOCH)?;
             Ok(String::new())
         }
+        "read-often" => Ok(read_often()),
+        "trap" => panic!("as it was told"),
         _ => unreachable!("no such order"),
     }
+}
+
+/// Begins to read the first folder, again and again, until that is refused, and
+/// then reads it to its end.
+fn read_often() -> String {
+    let folders = get_directories();
+    let (folder, _) = folders.first().expect("a folder");
+    let begin = || -> std::result::Result<DirectoryEntryStream, ErrorCode> {
+        let entries = folder.read_directory()?;
+        entries.read_directory_entry()?.expect("an entry");
+        Ok(entries)
+    };
+    let mut kept = Vec::new();
+    let refused = loop {
+        match begin() {
+            Ok(entries) => kept.push(entries),
+            Err(error) => break error,
+        }
+    };
+    let mut count = 1;
+    while let Ok(Some(_)) = kept[0].read_directory_entry() {
+        count += 1;
+    }
+    let after_the_end = kept[0]
+        .read_directory_entry()
+        .is_ok_and(|end| end.is_none());
+    assert!(after_the_end);
+    format!("{} at a time, {refused:?}, {count} entries", kept.len())
 }
 
 /// Makes a link `name` to `target` in the first folder, whatever the target is.

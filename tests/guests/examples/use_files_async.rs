@@ -36,6 +36,8 @@ async fn act(verb: &str, path: &str, other: &str) -> Result<(), ErrorCode> {
     match verb {
         "open" => open(&folder, path, OpenFlags::empty(), DescriptorFlags::READ).await,
         "write" => open(&folder, path, OpenFlags::CREATE, DescriptorFlags::WRITE).await,
+        "directory" => open(&folder, path, OpenFlags::DIRECTORY, DescriptorFlags::READ).await,
+        "exclusive" => open(&folder, path, OpenFlags::EXCLUSIVE, DescriptorFlags::READ).await,
         "truncate" => open(&folder, path, OpenFlags::TRUNCATE, DescriptorFlags::WRITE).await,
         // What it opens is to be written by way of a handle that only reads.
         "grow" => {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use backhaul::wasm::{FileGrant, Grants};
-use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
+use backhaul_tests::{components, wait_for};
 
-use crate::guest::{GENEROUS, Out, ask, start, within};
+use crate::guest::{GENEROUS, Out, ask, broken, order, start, within};
+use crate::memory::{MIB, Memory};
 
 #[tokio::test]
 async fn a_writable_folder_can_be_read_and_written() {
@@ -286,11 +287,11 @@ async fn what_is_neither_file_nor_folder_is_not_opened_and_holds_nothing_up() {
     let blocking = start("use_files", grants(), within(GENEROUS)).await;
     let not_blocking = start("use_files_async", grants(), within(GENEROUS)).await;
     for path in ["pipe", "link", "socket"] {
-        for verb in ["read", "write", "truncate"] {
+        for verb in ["read", "write", "truncate", "list"] {
             let answer = ask(&blocking, &format!("{verb} /inside/{path}")).await;
             assert!(answer.starts_with("error "), "{verb} {path}: {answer}");
         }
-        for verb in ["open", "write", "truncate"] {
+        for verb in ["open", "write", "truncate", "directory", "exclusive"] {
             let answer = ask(&not_blocking, &format!("{verb} /inside/{path}")).await;
             assert_eq!(answer, "error ErrorCode::NotPermitted", "{verb} {path}");
         }
@@ -300,6 +301,78 @@ async fn what_is_neither_file_nor_folder_is_not_opened_and_holds_nothing_up() {
         "ok ",
         "it is its folder"
     );
+}
+
+#[tokio::test]
+async fn a_guest_that_puts_a_link_in_the_place_of_its_folder_keeps_the_folder_it_had() {
+    let around = Out::new();
+    let grant = |host: &str, guest: &str| FileGrant {
+        host: around.path().join(host),
+        guest: guest.to_owned(),
+        write: true,
+    };
+    fs::create_dir_all(around.path().join("data/out")).unwrap();
+    fs::create_dir(around.path().join("outside")).unwrap();
+    fs::write(around.path().join("data/out/own"), "").unwrap();
+    fs::write(around.path().join("outside/secret"), "").unwrap();
+    let grants = Grants {
+        files: vec![grant("data", "/data"), grant("data/out", "/out")],
+        ..Grants::default()
+    };
+    let backend = start("use_files", grants, within(GENEROUS)).await;
+
+    assert_eq!(ask(&backend, "rename /data/out /data/old").await, "ok ");
+    assert_eq!(ask(&backend, "symlink ../outside out").await, "ok Ok(())");
+    broken(&backend, &[order("trap ")]).await;
+    // A new instance.
+    assert_eq!(ask(&backend, "list /out").await, r#"ok ["own"]"#);
+    assert_eq!(ask(&backend, "write /out/new").await, "ok ");
+    assert!(around.path().join("data/old/new").exists());
+    assert!(!around.path().join("outside/new").exists());
+}
+
+#[tokio::test]
+async fn what_is_in_a_folder_has_its_names_and_kinds() {
+    let out = Out::new();
+    let names: Vec<String> = (0..200).map(|n| format!("{n:03}")).collect();
+    for name in &names {
+        fs::write(out.path().join(name), "").unwrap();
+    }
+    let backend = start("use_files", out.grants(), within(GENEROUS)).await;
+    let answer = ask(&backend, "list /out").await;
+    let mut listed: Vec<String> =
+        serde_json::from_str(answer.strip_prefix("ok ").unwrap()).unwrap();
+    listed.sort();
+    assert_eq!(listed, names);
+}
+
+#[test]
+fn a_large_folder_that_is_read_often_costs_the_host_little() {
+    let workspace = Workspace::new();
+    let folder = workspace.path().join("data");
+    fs::create_dir(&folder).unwrap();
+    for n in 0..20_000 {
+        fs::write(
+            folder.join(format!("a-file-with-a-rather-long-name-{n}")),
+            "",
+        )
+        .unwrap();
+    }
+    let manifest = format!(
+        "[limits]\nmemory = \"16MiB\"\n[grants]\nfiles = [{{ host = {folder:?}, guest = \"/data\" }}]\n"
+    );
+    workspace.add_plugin("files", &components::test_guest("use_files"), &manifest);
+    let host = workspace.serve();
+    let memory = Memory::of(&host);
+    for id in ["1", "2"] {
+        host.post_event(id, "order:files", "read-often ");
+    }
+    wait_for("both to be done", || {
+        let line = "64 at a time, ErrorCode::InsufficientMemory, 20000 entries";
+        (host.log().matches(line).count() >= 2).then_some(())
+    });
+    let grown = memory.grown();
+    assert!(grown < 48 * MIB, "{} MiB", grown / MIB);
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn tables_are_limited_too() {
         .await
         .unwrap();
     let started = WasmBackend::start(component, "table", Grants::default(), within(GENEROUS)).await;
-    let error = started.err().expect("it does not start").to_string();
+    let error = started.expect_err("it does not start").to_string();
     assert!(
         error.contains("in `start`, it ran over the limit of 100000 elements of all its tables"),
         "{error}"

@@ -119,7 +119,11 @@ impl Manifest {
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {
-    // A device or a pipe does not say how much it has.
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    // A file of the system does not say how much it has.
     let mut file = std::fs::File::open(file)?.take(MAX_FILE + 1);
     let mut text = Vec::new();
     if file.read_to_end(&mut text)? as u64 > MAX_FILE {

@@ -42,6 +42,10 @@ impl RawTls {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
     if File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut pem)? as u64 > MAX_FILE {
         let problem = format!("it has more than the {MAX_FILE} bytes allowed");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));

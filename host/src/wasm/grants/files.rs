@@ -1,9 +1,12 @@
 //! Folders as grants.
 
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use rustix::fs::{Mode, OFlags};
+use wasmtime_wasi::FsPerms;
+use wasmtime_wasi::filesystem::{Dir, OpenMode};
 
 use crate::wasm::LoadError;
 
@@ -20,8 +23,30 @@ pub struct FileGrant {
 }
 
 impl FileGrant {
+    /// Opens the folder, for all instances of a plugin: what its path leads to
+    /// later, a plugin may have changed.
+    pub(in crate::wasm) fn open(&self) -> Result<OpenFolder, LoadError> {
+        self.prepare()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&self.host, flags, Mode::empty()).map_err(|why| {
+            LoadError::Grant(format!(
+                "the folder {} cannot be opened: {why}",
+                self.host.display()
+            ))
+        })?;
+        let (permissions, mode) = if self.write {
+            (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE)
+        } else {
+            (FsPerms::ReadOnly, OpenMode::READ)
+        };
+        Ok(OpenFolder {
+            grant: self.clone(),
+            dir: Dir::new(File::from(opened), permissions, mode, false),
+        })
+    }
+
     /// Makes sure that the folder can be given.
-    pub(in crate::wasm) fn prepare(&self) -> Result<(), LoadError> {
+    fn prepare(&self) -> Result<(), LoadError> {
         let error = |doing: &str, why: &dyn fmt::Display| {
             LoadError::Grant(format!(
                 "the folder {} cannot be {doing}: {why}",
@@ -41,20 +66,11 @@ impl FileGrant {
         tracing::info!(folder = %self.host.display(), "made a folder that a plugin may write to");
         Ok(())
     }
+}
 
-    /// Puts the folder into a context for one instance.
-    pub(super) fn apply(&self, builder: &mut WasiCtxBuilder) -> Result<(), LoadError> {
-        let permissions = if self.write {
-            FsPerms::ReadWrite
-        } else {
-            FsPerms::ReadOnly
-        };
-        let opened = builder.preopened_dir(&self.host, &self.guest, permissions);
-        opened.map(drop).map_err(|why| {
-            LoadError::Grant(format!(
-                "the folder {} cannot be opened: {why:#}",
-                self.host.display()
-            ))
-        })
-    }
+/// A granted folder, open.
+#[derive(Clone)]
+pub(in crate::wasm) struct OpenFolder {
+    pub(in crate::wasm) grant: FileGrant,
+    pub(in crate::wasm) dir: Dir,
 }

@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use wasmtime_wasi::WasiCtxBuilder;
 
-use super::LoadError;
 use super::http::{HttpGrant, TlsRoots};
 use super::secrets::EnvGrant;
 
 pub(super) use denials::Explanation;
 pub use denials::{Denial, DenialKind, DenialReport, Denials};
 pub use files::FileGrant;
+pub(super) use files::OpenFolder;
 pub(super) use network::{MAX_ADDRESSES, Misled, Network};
 pub(super) use socket::Host;
 pub use socket::{InvalidSocketGrant, SocketGrant};
@@ -60,17 +60,11 @@ impl fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// Puts the grants into a context for one instance.
-    pub(super) fn apply(
-        &self,
-        builder: &mut WasiCtxBuilder,
-        network: Arc<Network>,
-    ) -> Result<(), LoadError> {
+    /// Puts the grants into a context for one instance, other than the folders
+    /// (see `filesystem`).
+    pub(super) fn apply(&self, builder: &mut WasiCtxBuilder, network: Arc<Network>) {
         for EnvGrant { name, value } in &self.env {
             builder.env(name, value.reveal());
-        }
-        for folder in &self.files {
-            folder.apply(builder)?;
         }
         builder
             .allow_tcp(true)
@@ -81,6 +75,5 @@ impl Grants {
                 let allowed = network.check(address, purpose);
                 Box::pin(async move { allowed })
             });
-        Ok(())
     }
 }

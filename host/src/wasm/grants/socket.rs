@@ -26,7 +26,12 @@ impl FromStr for SocketGrant {
     type Err = InvalidSocketGrant;
 
     fn from_str(text: &str) -> Result<SocketGrant, InvalidSocketGrant> {
-        let invalid = || InvalidSocketGrant(text.to_owned());
+        // What stands before an @ may be a password.
+        let shown = match text.rsplit_once('@') {
+            Some((_, host)) => format!("...@{host}"),
+            None => text.to_owned(),
+        };
+        let invalid = || InvalidSocketGrant(shown.clone());
         if let Ok(address) = text.parse::<SocketAddr>() {
             // A zone would not be kept to: the guest chooses it.
             return match address.port() {

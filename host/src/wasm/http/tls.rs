@@ -35,9 +35,9 @@ pub struct TlsRoots {
 #[derive(Default)]
 struct Shared {
     config: OnceLock<Arc<ClientConfig>>,
-    /// When each refusal was last logged. As many as there are granted origins
-    /// and reasons.
-    told: Mutex<HashMap<(HttpGrant, String), Instant>>,
+    /// When a refusal of each origin was last logged. As many as there are granted
+    /// origins.
+    told: Mutex<HashMap<HttpGrant, Instant>>,
 }
 
 impl TlsRoots {
@@ -113,18 +113,17 @@ impl TlsRoots {
         Arc::new(config)
     }
 
-    /// Whether to log `reason` now.
-    fn tell(&self, origin: &HttpGrant, reason: &str) -> bool {
+    /// Whether to log now that `origin` was refused.
+    fn tell(&self, origin: &HttpGrant) -> bool {
         let mut told = self
             .shared
             .told
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let key = (origin.clone(), reason.to_owned());
-        if told.get(&key).is_some_and(|last| last.elapsed() < AGAIN) {
+        if told.get(origin).is_some_and(|last| last.elapsed() < AGAIN) {
             return false;
         }
-        told.insert(key, Instant::now());
+        told.insert(origin.clone(), Instant::now());
         true
     }
 }
@@ -173,7 +172,7 @@ pub(super) async fn connect(
     Err(match error {
         rustls::Error::InvalidCertificate(error) => {
             let (reason, advice) = refusal(error, origin);
-            if rules.tls.tell(origin, &reason) {
+            if rules.tls.tell(origin) {
                 tracing::warn!(
                     plugin = rules.denials.plugin(),
                     "the server at {origin} is not trusted: {reason}; {advice}"
