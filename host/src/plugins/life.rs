@@ -235,7 +235,8 @@ fn drain(inner: &Arc<Inner>, plugin: Arc<Plugin>) {
             ),
             Err(error) => tracing::error!(plugin = plugin.name(), "ended: {error}"),
         }
-        host.lock_ending().retain(|other| !Arc::ptr_eq(other, &plugin));
+        host.lock_ending()
+            .retain(|other| !Arc::ptr_eq(other, &plugin));
     });
 }
 

@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::wasm::WasmBackend;
 
 /// How many times in a row a plugin may break before it is set aside. With the
-/// delays between instances that takes some ten seconds.
+/// delays between instances that takes some ten to thirty seconds.
 pub(super) const MAX_BROKEN_IN_A_ROW: u32 = 10;
 
 /// Why a plugin was set aside, and since when.

@@ -33,7 +33,9 @@ pub(super) async fn follow(host: Weak<Inner>) {
         let Some(inner) = host.upgrade() else { return };
         // On a thread of its own: a network share may take its time.
         let look = tokio::task::spawn_blocking(move || PluginHost::look(&inner));
-        let looked = look.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+        let looked = look
+            .await
+            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
         let restless = match looked {
             Ok(restless) => {
                 if std::mem::take(&mut unreadable) {

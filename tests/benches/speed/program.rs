@@ -33,7 +33,8 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
         for _ in 0..ROUNDS {
             rounds.push(load_fifty(&wasm).await?);
         }
-        let note = format!("a folder of 50 plugins of {size} kB, loaded and started from the cache");
+        let note =
+            format!("a folder of 50 plugins of {size} kB, loaded and started from the cache");
         report.figure("plugins-load-50", "ms", &rounds, &note);
     }
     if report.wants("plugin-instantiate") {

@@ -76,7 +76,11 @@ fn read_often() -> String {
         .read_directory_entry()
         .is_ok_and(|end| end.is_none());
     assert!(after_the_end);
-    format!("{} at a time, {refused:?}, {count} entries", kept.len())
+    format!(
+        "{} at a time, {}, {count} entries",
+        kept.len(),
+        refused.name()
+    )
 }
 
 /// Makes a link `name` to `target` in the first folder, whatever the target is.

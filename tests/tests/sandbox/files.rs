@@ -332,9 +332,9 @@ async fn a_guest_that_puts_a_link_in_the_place_of_its_folder_keeps_the_folder_it
 }
 
 #[tokio::test]
-async fn what_is_in_a_folder_has_its_names_and_kinds() {
+async fn a_folder_is_read_to_its_end() {
     let out = Out::new();
-    let names: Vec<String> = (0..200).map(|n| format!("{n:03}")).collect();
+    let names: Vec<String> = (0..100).map(|n| format!("{n:02}")).collect();
     for name in &names {
         fs::write(out.path().join(name), "").unwrap();
     }
@@ -368,7 +368,7 @@ fn a_large_folder_that_is_read_often_costs_the_host_little() {
         host.post_event(id, "order:files", "read-often ");
     }
     wait_for("both to be done", || {
-        let line = "64 at a time, ErrorCode::InsufficientMemory, 20000 entries";
+        let line = "64 at a time, insufficient-memory, 20000 entries";
         (host.log().matches(line).count() >= 2).then_some(())
     });
     let grown = memory.grown();
