@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{compile, runtime};
 use crate::backend::AsyncBackend;
-use crate::plugins::{Manifest, PluginError, check_own_folders, hex};
+use crate::plugins::{Manifest, PluginError, check_folders, hex};
 use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, read_component};
 
 /// Says what a plugin is: its world, name, SHA-256 and imports, and what it would
@@ -69,7 +69,7 @@ async fn inspect(
         let problem = format!("{} is granted as a folder, and is none", host.display());
         return Err(LoadError::Grant(problem).into());
     }
-    check_own_folders(manifest_file, &manifest, engine)?;
+    check_folders(manifest_file, &manifest, engine)?;
     let Manifest { name, limits, .. } = manifest;
     let component = engine.load_within(wasm, limits.compile_timeout).await?;
     let backend = WasmBackend::start(component.clone(), "check", Grants::default(), limits).await?;
