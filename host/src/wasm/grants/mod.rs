@@ -1,11 +1,15 @@
 //! What a plugin may touch. Nothing is granted unless it stands in [`Grants`].
 //!
 //! `network` is the one place that decides about addresses and names, for WASI
-//! 0.2 and 0.3 alike, and `reach` says what an address leads to; `socket` and
-//! `files` are the kinds of grants; `denials` says what was not granted.
+//! 0.2 and 0.3 alike: `answers` keeps what names were resolved to, and `reach` says
+//! what an address leads to. `socket` and `files` are kinds of grants, and `host`
+//! is how a server is written in those of every kind; `denials` says what was not
+//! granted.
 
+mod answers;
 mod denials;
 mod files;
+mod host;
 mod network;
 mod reach;
 mod socket;
@@ -18,12 +22,13 @@ use wasmtime_wasi::WasiCtxBuilder;
 use super::http::{HttpGrant, TlsRoots};
 use super::secrets::EnvGrant;
 
+pub(super) use answers::{MAX_ADDRESSES, Misled};
 pub(super) use denials::Explanation;
 pub use denials::{Denial, DenialKind, DenialReport, Denials};
 pub use files::FileGrant;
 pub(super) use files::OpenFolder;
-pub(super) use network::{MAX_ADDRESSES, Misled, Network};
-pub(super) use socket::Host;
+pub(super) use host::{Host, port, without_password};
+pub(super) use network::Network;
 pub use socket::{InvalidSocketGrant, SocketGrant};
 
 /// What one plugin may touch, beside clocks and random numbers.

@@ -3,9 +3,9 @@
 //!
 //! A name is looked up only if it is granted, and only addresses that such a
 //! look-up answered (or that are granted literally) may be connected to, or be
-//! sent datagrams, on the granted port. What an address leads to is in `reach`.
+//! sent datagrams, on the granted port. What a name answered is kept in `answers`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +14,10 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::Grants;
+use super::answers::{Answers, Misled};
 use super::denials::{DenialKind, Denials, Explanation};
-use super::reach::{Reach, reach};
-use super::socket::{Host, MAX_NAME, SocketGrant, normalized};
-
-/// How many addresses of a name are remembered, and how many of one look-up are
-/// passed on; beyond that the oldest are forgotten. Only granted names are
-/// remembered, so this bounds all of it.
-pub(in crate::wasm) const MAX_ADDRESSES: usize = 64;
+use super::host::{Host, MAX_NAME, normalized};
+use super::socket::SocketGrant;
 
 /// How many look-ups of one plugin run side by side. Each holds a thread until
 /// the resolver answers or gives up, also when the call that wanted it is over;
@@ -45,50 +41,6 @@ pub(in crate::wasm) struct Network {
     pub(in crate::wasm) lookups: Arc<Semaphore>,
     /// A permit for each look-up a guest waits for.
     pub(in crate::wasm) waiting: Semaphore,
-}
-
-/// What a name was resolved to.
-#[derive(Debug)]
-struct Answers {
-    /// Whether the first answer held public addresses alone.
-    began_public: bool,
-    /// The last one answered is the last.
-    addresses: VecDeque<IpAddr>,
-}
-
-/// Why a granted name does not lead to an address it answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::wasm) enum Misled {
-    /// The address is this machine's own, or of its provider's services.
-    Inside,
-    /// The address is private, and the name began with public ones.
-    Rebound,
-}
-
-impl Answers {
-    fn note(&mut self, address: IpAddr) {
-        self.addresses.retain(|known| *known != address);
-        if self.addresses.len() == MAX_ADDRESSES {
-            self.addresses.pop_front();
-        }
-        self.addresses.push_back(address);
-    }
-
-    /// Whether `name` leads to `address`; `None` if it did not answer it.
-    fn lead_to(&self, name: &str, address: IpAddr) -> Option<Result<(), Misled>> {
-        if !self.addresses.contains(&address) {
-            return None;
-        }
-        Some(match reach(address) {
-            // It says so itself.
-            _ if name == "localhost" && address.is_loopback() => Ok(()),
-            // A public name that points inside the machine is how a plugin
-            // would be led to what its manifest does not say.
-            Reach::Inside => Err(Misled::Inside),
-            Reach::Private if self.began_public => Err(Misled::Rebound),
-            Reach::Private | Reach::Public => Ok(()),
-        })
-    }
 }
 
 impl Network {
@@ -133,12 +85,9 @@ impl Network {
             return;
         }
         let mut answers = self.lock();
-        let answers = answers.entry(name.to_owned()).or_insert_with(|| Answers {
-            began_public: addresses
-                .iter()
-                .all(|address| reach(*address) == Reach::Public),
-            addresses: VecDeque::new(),
-        });
+        let answers = answers
+            .entry(name.to_owned())
+            .or_insert_with(|| Answers::beginning_with(addresses));
         for address in addresses {
             answers.note(address.to_canonical());
         }
@@ -275,6 +224,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasm::grants::MAX_ADDRESSES;
     use crate::wasm::secrets::Secrets;
 
     fn network(tcp: &[&str], udp: &[&str]) -> Network {
@@ -458,12 +408,12 @@ mod tests {
         for n in 0..=MAX_ADDRESSES {
             answer(&network, "queue.example", &[&format!("93.184.0.{n}")]);
         }
+        let remembered = |n: &usize| connects(&network, &format!("93.184.0.{n}:80"));
+        assert!(!remembered(&0), "the oldest");
         assert_eq!(
-            network.lock()["queue.example"].addresses.len(),
+            (1..=MAX_ADDRESSES).filter(remembered).count(),
             MAX_ADDRESSES
         );
-        assert!(!connects(&network, "93.184.0.0:80"), "the oldest");
-        assert!(connects(&network, &format!("93.184.0.{MAX_ADDRESSES}:80")));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `HOST:PORT`, as grants of TCP and UDP are written.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
+
+use super::host::{Host, is_name, normalized, port, without_password};
 
 /// A server a plugin may reach at one port, written `HOST:PORT`. The host is a
 /// name, an IPv4 address, or an IPv6 address in brackets.
@@ -12,59 +14,22 @@ pub struct SocketGrant {
     pub(super) port: u16,
 }
 
-/// The longest name of a server, in characters, without a final dot.
-pub(super) const MAX_NAME: usize = 253;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::wasm) enum Host {
-    /// Lower case, without a final dot.
-    Name(String),
-    Address(IpAddr),
-}
-
 impl FromStr for SocketGrant {
     type Err = InvalidSocketGrant;
 
     fn from_str(text: &str) -> Result<SocketGrant, InvalidSocketGrant> {
-        // What stands before an @ may be a password.
-        let shown = match text.rsplit_once('@') {
-            Some((_, host)) => format!("...@{host}"),
-            None => text.to_owned(),
+        let parse = || {
+            let (host, digits) = text.rsplit_once(':')?;
+            let (host, port) = (Host::new(host).ok()?, port(digits)?);
+            Some(SocketGrant { host, port })
         };
-        let invalid = || InvalidSocketGrant(shown.clone());
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            // A zone would not be kept to: the guest chooses it.
-            return match address.port() {
-                port if port != 0 && !text.contains('%') => Ok(SocketGrant {
-                    host: Host::Address(address.ip().to_canonical()),
-                    port,
-                }),
-                _ => Err(invalid()),
-            };
-        }
-        let (name, port) = text.rsplit_once(':').ok_or_else(invalid)?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(invalid)?;
-        let name = normalized(name);
-        if !is_name(&name) {
-            return Err(invalid());
-        }
-        Ok(SocketGrant {
-            host: Host::Name(name),
-            port,
-        })
+        parse().ok_or_else(|| InvalidSocketGrant(without_password(text)))
     }
 }
 
 impl fmt::Display for SocketGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-            Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
-        }
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 
@@ -74,23 +39,6 @@ impl fmt::Display for SocketGrant {
     "{0:?} is not HOST:PORT, for instance \"redis.internal:6379\", \"10.0.0.7:6379\" or \"[::1]:6379\""
 )]
 pub struct InvalidSocketGrant(String);
-
-/// Whether a text is a name, and not an address to some resolver: `10.0.0.300`,
-/// and `1`, `127.1` and `0x7f.1`, which most of them take for 0.0.0.1 and
-/// 127.0.0.1. International names are written as they are looked up, `xn--...`.
-fn is_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        (1..=63).contains(&label.len()) && label.bytes().all(valid)
-    };
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let digits = last.strip_prefix("0x").unwrap_or(last);
-    let is_number = match digits.len() == last.len() {
-        true => digits.bytes().all(|b| b.is_ascii_digit()),
-        false => digits.bytes().all(|b| b.is_ascii_hexdigit()),
-    };
-    name.len() <= MAX_NAME && !is_number && name.split('.').all(is_label)
-}
 
 impl SocketGrant {
     /// What a grant for `name` looks like, without a port; `None` if it is no
@@ -102,11 +50,6 @@ impl SocketGrant {
             Err(_) => is_name(&normalized(name)).then(|| format!("{name}:PORT")),
         }
     }
-}
-
-/// A name as it is compared: lower case, without a final dot.
-pub(super) fn normalized(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 #[cfg(test)]

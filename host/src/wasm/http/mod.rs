@@ -25,10 +25,9 @@ use wasmtime_wasi_http::{
 };
 
 use self::client::{Client, Patience};
-use self::origin::Host;
 pub use self::origin::{HttpGrant, InvalidHttpGrant};
 pub use self::tls::{InvalidRoots, TlsRoots};
-use super::grants::{DenialKind, Denials, Explanation, Grants, Misled, Network};
+use super::grants::{DenialKind, Denials, Explanation, Grants, Host, Misled, Network};
 use super::lookup::{self, LookupError};
 use super::state::State;
 

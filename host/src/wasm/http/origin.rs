@@ -1,11 +1,13 @@
 //! Origins: what an HTTP grant names, and what a request goes to.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use hyper::Uri;
 use rustls::pki_types::ServerName;
+
+use crate::wasm::grants::{Host, port, without_password};
 
 /// An origin a plugin may send HTTP requests to: scheme, host and port, written
 /// `https://HOST` or `http://HOST:PORT`. The port is 443 or 80 unless given.
@@ -20,14 +22,6 @@ pub struct HttpGrant {
 enum Scheme {
     Http,
     Https,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Host {
-    /// Lower case, without a final dot.
-    Name(String),
-    /// Never an IPv4 address in the form of an IPv6 one.
-    Address(IpAddr),
 }
 
 impl HttpGrant {
@@ -50,35 +44,17 @@ impl HttpGrant {
         if authority.contains('*') {
             return Err("an origin has no wildcards; write each host in full");
         }
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (address, rest) = rest.split_once(']').ok_or("a `]` is missing")?;
-                let address: Ipv6Addr = address.parse().map_err(|_| "its IPv6 address is none")?;
-                let port = match rest {
-                    "" => None,
-                    _ => Some(rest.strip_prefix(':').ok_or(WRONG_PORT)?),
-                };
-                (Host::Address(IpAddr::V6(address).to_canonical()), port)
-            }
-            None => {
-                let (host, port) = match authority.split_once(':') {
-                    Some((host, port)) => (host, Some(port)),
-                    None => (authority, None),
-                };
-                (Host::new(host)?, port)
-            }
+        // The colons of an IPv6 address are in its brackets.
+        let end_of_host = match authority.rfind(']') {
+            Some(bracket) => bracket + 1,
+            None => authority.find(':').unwrap_or(authority.len()),
         };
-        let port = match port {
-            None => scheme.default_port(),
-            // `parse` would take a sign.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                let port = digits.parse().map_err(|_| WRONG_PORT)?;
-                if port == 0 {
-                    return Err(WRONG_PORT);
-                }
-                port
-            }
-            Some(_) => return Err(WRONG_PORT),
+        let (host, rest) = authority.split_at(end_of_host);
+        let host = Host::new(host)?;
+        let port = match rest.strip_prefix(':') {
+            Some(digits) => port(digits).ok_or(WRONG_PORT)?,
+            None if rest.is_empty() => scheme.default_port(),
+            None => return Err(WRONG_PORT),
         };
         Ok(HttpGrant { scheme, host, port })
     }
@@ -136,40 +112,6 @@ impl Scheme {
     }
 }
 
-impl Host {
-    /// A name or an IPv4 address.
-    fn new(text: &str) -> Result<Host, &'static str> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Host::Address(address));
-        }
-        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        if name.is_empty() {
-            return Err(NO_HOST);
-        }
-        if name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err("its IPv4 address is none");
-        }
-        let is_label = |label: &str| {
-            let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            (1..=63).contains(&label.len()) && label.bytes().all(valid)
-        };
-        if name.len() > 253 || !name.split('.').all(is_label) {
-            return Err("its host is neither a name nor an address");
-        }
-        Ok(Host::Name(name))
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Host::Name(name) => f.write_str(name),
-            Host::Address(IpAddr::V4(address)) => write!(f, "{address}"),
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
-        }
-    }
-}
-
 impl fmt::Display for HttpGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
@@ -192,11 +134,7 @@ impl FromStr for HttpGrant {
             HttpGrant::new(scheme, rest)
         };
         parse().map_err(|problem| InvalidHttpGrant {
-            // What stands before an @ may be a password.
-            text: match text.rsplit_once('@') {
-                Some((_, host)) => format!("...@{host}"),
-                None => text.to_owned(),
-            },
+            text: without_password(text),
             problem,
         })
     }
@@ -262,6 +200,8 @@ mod tests {
             ("https://::1", "no host"),
             ("https://10.0.0.300", "IPv4"),
             ("https://2130706433", "IPv4"),
+            ("https://0x7f.1", "IPv4"),
+            ("https://a.0xa9fea9fe:8443", "IPv4"),
             ("https://a..b", "neither a name nor an address"),
             ("https://a b", "neither a name nor an address"),
         ] {
