@@ -1,5 +1,5 @@
-//! The built components, where `cargo xtask plugins` and `cargo xtask test` put
-//! them.
+//! The components backends are tried with: built ones, where `cargo xtask plugins`
+//! and `cargo xtask test` put them, and what those written by hand are made of.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,40 @@ pub fn example(name: &str) -> PathBuf {
     let path = profile.join("examples").join(name);
     assert_built(&path);
     path
+}
+
+/// A part of a module that makes its table larger as it starts, until that is
+/// refused.
+pub const GROW_TABLE: &str = "
+    (table $table 1 funcref)
+    (func $grow
+      (loop $again
+        (br_if $again
+          (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))
+      unreachable)
+    (start $grow)";
+
+/// The text of a backend with nothing in it but `module`, the text of what its
+/// module holds besides a memory, a `name` that is empty, and a function that does
+/// nothing.
+pub fn component_of(module: &str) -> String {
+    format!(
+        r#"(component
+  (core module $module
+    (memory (export "memory") 1)
+    {module}
+    (func (export "name") (result i32) i32.const 0)
+    (func (export "nothing")))
+  (core instance $instance (instantiate $module))
+  (func $name (result string)
+    (canon lift (core func $instance "name") (memory (core memory $instance "memory"))))
+  (func $nothing (canon lift (core func $instance "nothing")))
+  (instance $backend
+    (export "name" (func $name))
+    (export "publish" (func $nothing))
+    (export "close" (func $nothing)))
+  (export "backhaul:backend/blocking-backend@0.1.0" (instance $backend)))"#
+    )
 }
 
 /// The folder cargo builds into.

@@ -4,7 +4,7 @@
 //! - [`host`]: the `backhaul` program as a child process.
 //! - [`https_server`]: an HTTP and HTTPS server that behaves as it is asked.
 //! - [`redis_server`]: a real Redis server on a free port.
-//! - [`components`]: where `cargo xtask` puts the built components.
+//! - [`components`]: the components `cargo xtask` built, and some written by hand.
 //! - [`skip`]: how a test says that a server it needs is missing.
 //!
 //! Everything started here is stopped again when its value is dropped, and

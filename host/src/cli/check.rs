@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{compile, runtime};
 use crate::backend::AsyncBackend;
-use crate::plugins::{Manifest, PluginError, check_folders, hex};
-use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, read_component};
+use crate::plugins::{Manifest, PluginError, check_folders};
+use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, hex, read_component};
 
 /// Says what a plugin is: its world, name, SHA-256 and imports, and what it would
 /// need granted; or why it would be refused.

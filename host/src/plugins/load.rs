@@ -13,7 +13,7 @@ use super::folder::Stamp;
 use super::folder_grants::check_folders;
 use super::manifest::Manifest;
 use crate::delivery::DeliveryOptions;
-use crate::wasm::{WasmBackend, WasmEngine, read_component};
+use crate::wasm::{WasmBackend, WasmEngine, hex, read_component};
 
 /// What was read from the files of a plugin.
 pub(super) struct Source {
@@ -105,8 +105,4 @@ impl Version {
             ..defaults
         }
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

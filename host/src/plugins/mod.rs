@@ -38,12 +38,12 @@ use folder::Folder;
 use routes::Routes;
 
 pub use error::PluginError;
+#[cfg(feature = "cli")]
+pub(crate) use folder_grants::check_folders;
 pub use manifest::{Manifest, ManifestError};
 pub use plugin::Plugin;
 pub use slot::Quarantine;
 pub use status::{FolderStatus, PluginState, PluginStatus};
-#[cfg(feature = "cli")]
-pub(crate) use {folder_grants::check_folders, load::hex};
 
 /// How long a plugin that was taken out of the folder may deliver what waits for
 /// it, unless [`PluginHost::with_drain`] says otherwise.

@@ -4,11 +4,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::load::hex;
 use super::slot::Quarantine;
 use super::{Plugin, PluginHost};
 use crate::delivery::DeliveryStats;
-use crate::wasm::{DenialReport, Grants, Health, Limits, OutputStats};
+use crate::wasm::{DenialReport, Grants, Health, Limits, OutputStats, hex};
 
 /// The plugins folder at one moment.
 #[derive(Clone, Debug, Serialize)]

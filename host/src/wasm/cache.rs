@@ -34,6 +34,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::engine::EngineMark;
+use super::text::hex;
 
 const DIGEST_LEN: usize = 32;
 
@@ -69,7 +70,7 @@ impl ComponentHash {
 
 impl fmt::Display for ComponentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -299,8 +300,8 @@ fn is_entry(name: &str) -> bool {
     else {
         return false;
     };
-    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hash.len() == 2 * DIGEST_LEN && hex(hash) && mark.len() == 16 && hex(mark)
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hash.len() == 2 * DIGEST_LEN && is_hex(hash) && mark.len() == 16 && is_hex(mark)
 }
 
 /// Whether a name is one that [`CodeCache::put`] writes to.

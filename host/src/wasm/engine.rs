@@ -18,6 +18,7 @@ use super::LoadError;
 use super::cache::{CodeCache, ComponentHash};
 use super::compiler::{CompileError, Compiler, compile_in_program, does_not_compile};
 use super::state::State;
+use super::text::hex;
 use super::{filesystem, http, lookup};
 
 /// How often a guest that computes without waiting lets others run; also how
@@ -265,10 +266,7 @@ impl EngineMark {
 
     /// The beginning, in 16 hexadecimal digits.
     pub(super) fn short(&self) -> String {
-        self.0[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&self.0[..8])
     }
 }
 

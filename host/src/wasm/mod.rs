@@ -49,7 +49,7 @@ pub(crate) use outline::read_component;
 pub use output::OutputStats;
 pub use secrets::{EnvGrant, EnvValue, Secrets};
 #[cfg(feature = "plugins")]
-pub(crate) use text::is_name;
+pub(crate) use text::{hex, is_name};
 
 /// Why a component cannot be used as a backend.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Text that comes from a guest, made fit to be shown.
+//! Text that comes from a guest, made fit to be shown, and bytes as text.
 
 /// `text` cut off after `max` bytes, with control characters escaped, so that
 /// a guest can neither flood a log line nor forge one.
@@ -21,6 +21,11 @@ pub(super) fn printable(text: &str, max: usize) -> String {
 /// Characters that change the direction or the look of what stands around them.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Bytes in hexadecimal digits, as `sha256sum` prints them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The longest name of a plugin, in characters.

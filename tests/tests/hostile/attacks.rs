@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::slow_components::{self, KINDS, Make};
-use backhaul_tests::components;
+use backhaul_tests::components::{self, GROW_TABLE, component_of};
 
 /// What an attack takes from the others if it is not kept from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,14 +121,6 @@ fn load_other(name: &str, kind: Kind, component: Component, reason: &'static str
     }
 }
 
-const GROW_TABLE: &str = "(table $table 1 funcref)
-    (func $grow
-      (loop $again
-        (br_if $again
-          (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))
-      unreachable)
-    (start $grow)";
-
 const OUT: &str = "files = [{ host = \"{out}\", guest = \"/out\", write = true }]";
 /// For `answer_as_told`, in hexadecimal.
 const NAME: &str = "env = { NAME = \"61\" }";
@@ -193,7 +185,7 @@ pub(crate) fn all() -> Vec<Attack> {
         load("huge_name", Other, "name"),
         load("empty_name", Other, "name"),
         load("control_char_name", Other, "name"),
-        load_other("a table that grows", Other, Component::Text(slow_components::backend(GROW_TABLE, "")), "elements"),
+        load_other("a table that grows", Other, Component::Text(component_of(GROW_TABLE)), "elements"),
         load_other("a memory of 4 GiB", Other, Component::Text(slow_components::backend("(memory 65536)", "")), "of memory"),
         load_other("wrong types", Other, Component::Text(slow_components::backend("", "")), ""),
         load_other("components in components", Cpu, Component::Nested(100_000), ""),

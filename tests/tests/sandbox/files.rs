@@ -165,7 +165,7 @@ async fn a_link_a_guest_makes_itself_leads_nowhere_either() {
         let answer = ask(&backend, &format!("symlink {target} absolute")).await;
         assert!(answer.starts_with("ok Err("), "{target}: {answer}");
     }
-    symlink("/proc/self/root", around.path().join("inside/root")).unwrap();
+    symlink("/proc/self/root", around.path().join("inside/outside")).unwrap();
     symlink("/proc/self/cwd", around.path().join("inside/cwd")).unwrap();
     for path in [
         "up",
@@ -173,7 +173,7 @@ async fn a_link_a_guest_makes_itself_leads_nowhere_either() {
         "chain",
         "chain2",
         "parent/secret",
-        "root/etc/passwd",
+        "outside/etc/passwd",
         "cwd/Cargo.toml",
         "itself",
     ] {
@@ -193,7 +193,7 @@ async fn a_link_a_guest_makes_itself_leads_nowhere_either() {
         "write /inside/chain3",
         "truncate /inside/up",
         "touch /inside/chain3",
-        "open /inside/root/etc/passwd",
+        "open /inside/outside/etc/passwd",
         "symlink /inside/absolute /etc/passwd",
         "open /inside/../secret",
         "open /inside//etc/passwd",

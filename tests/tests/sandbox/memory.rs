@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backhaul::wasm::{Grants, Limits, WasmBackend};
 use backhaul::{AsyncBackend, Delivery, DeliveryOptions};
+use backhaul_tests::components::{GROW_TABLE, component_of};
 use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::{components, wait_for};
 
@@ -70,35 +71,10 @@ async fn a_plugin_that_opens_too_much_is_told_so_and_replaced() {
     }
 }
 
-/// A component that makes its table larger as it starts, until that is refused.
-const GROW_TABLE: &str = r#"(component
-  (core module $module
-    (memory (export "memory") 1)
-    (table $table 1 funcref)
-    (func $grow
-      (loop $again
-        (br_if $again
-          (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))
-      unreachable)
-    (start $grow)
-    (func (export "name") (result i32) i32.const 0)
-    (func (export "nothing")))
-  (core instance $instance (instantiate $module))
-  (func $name (result string)
-    (canon lift (core func $instance "name") (memory (core memory $instance "memory"))))
-  (func $nothing (canon lift (core func $instance "nothing")))
-  (instance $backend
-    (export "name" (func $name))
-    (export "publish" (func $nothing))
-    (export "close" (func $nothing)))
-  (export "backhaul:backend/blocking-backend@0.1.0" (instance $backend)))"#;
-
 #[tokio::test]
 async fn tables_are_limited_too() {
-    let component = engine()
-        .load(wat::parse_str(GROW_TABLE).unwrap())
-        .await
-        .unwrap();
+    let wasm = wat::parse_str(component_of(GROW_TABLE)).unwrap();
+    let component = engine().load(wasm).await.unwrap();
     let started = WasmBackend::start(component, "table", Grants::default(), within(GENEROUS)).await;
     let error = started.expect_err("it does not start").to_string();
     assert!(

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use backhaul::plugins::PluginHost;
 use backhaul::wasm::{CallError, CallErrorKind, Grants, Limits, LoadError, WasmBackend};
 use backhaul::{AsyncBackend, Delivery, DeliveryOptions};
-use backhaul_tests::{components, wait_for};
+use backhaul_tests::components::{self, component_of};
+use backhaul_tests::wait_for;
 
 use crate::guest::{Folder, GENEROUS, Out, broken, engine, events, ids, order, start, within};
 
@@ -165,23 +166,10 @@ async fn a_plugin_is_not_charged_for_the_time_others_compute() {
     assert_eq!(results, (Ok(()), Ok(())));
 }
 
-/// A component that computes without end while it is made an instance.
-const LOOP_AT_INSTANTIATION: &str = r#"(component
-  (core module $module
-    (memory (export "memory") 1)
+/// A module that computes without end while it is made an instance.
+const LOOP_AT_INSTANTIATION: &str = "
     (func $compute (loop $again (br $again)))
-    (start $compute)
-    (func (export "name") (result i32) i32.const 0)
-    (func (export "nothing")))
-  (core instance $instance (instantiate $module))
-  (func $name (result string)
-    (canon lift (core func $instance "name") (memory (core memory $instance "memory"))))
-  (func $nothing (canon lift (core func $instance "nothing")))
-  (instance $backend
-    (export "name" (func $name))
-    (export "publish" (func $nothing))
-    (export "close" (func $nothing)))
-  (export "backhaul:backend/blocking-backend@0.1.0" (instance $backend)))"#;
+    (start $compute)";
 
 /// Why a component does not start.
 async fn refused(wasm: &[u8], limits: Limits) -> CallError {
@@ -197,7 +185,10 @@ async fn refused(wasm: &[u8], limits: Limits) -> CallError {
 async fn a_plugin_that_computes_without_end_before_it_has_a_name_is_stopped() {
     let guest = |name| std::fs::read(components::test_guest(name)).unwrap();
     for (wasm, function) in [
-        (wat::parse_str(LOOP_AT_INSTANTIATION).unwrap(), "start"),
+        (
+            wat::parse_str(component_of(LOOP_AT_INSTANTIATION)).unwrap(),
+            "start",
+        ),
         // Constructors run in the first call.
         (guest("loop_at_start"), "name"),
         (guest("loop_in_name"), "name"),

@@ -142,6 +142,16 @@ impl Rules {
                 info_code: None,
             },
         })?;
+        self.allowed(origin, name, answer)
+    }
+
+    /// Those of the addresses a granted origin's name answered where it may lead.
+    fn allowed(
+        &self,
+        origin: &HttpGrant,
+        name: &str,
+        answer: Vec<IpAddr>,
+    ) -> Result<Vec<SocketAddr>, Error> {
         let mut allowed = Vec::with_capacity(answer.len());
         let mut misled = None;
         for address in answer {
@@ -225,5 +235,70 @@ impl WasiHttpHooks for Outgoing {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::secrets::Secrets;
+
+    fn rules(http: &[&str]) -> Rules {
+        let grants = Grants {
+            http: http.iter().map(|origin| origin.parse().unwrap()).collect(),
+            ..Grants::default()
+        };
+        let denials = Arc::new(Denials::new("test".into(), Secrets::default()));
+        Rules {
+            network: Arc::new(Network::new(&grants, denials.clone())),
+            grants: grants.http,
+            tls: grants.tls,
+            denials,
+        }
+    }
+
+    /// Where `http://NAME:8080` leads after a look-up that answered `addresses`.
+    fn led(rules: &Rules, name: &str, addresses: &[&str]) -> Result<Vec<SocketAddr>, Error> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        rules.network.answered(name, &addresses);
+        let origin = format!("http://{name}:8080").parse().unwrap();
+        rules.allowed(&origin, name, addresses)
+    }
+
+    #[test]
+    fn a_granted_name_that_points_inside_leads_there_only_if_the_address_is_granted_too() {
+        let name = "http://queue.internal:8080";
+        for others in [&[][..], &["http://127.0.0.1"], &["https://127.0.0.1:8080"]] {
+            let rules = rules(&[&[name], others].concat());
+            let prohibited = led(&rules, "queue.internal", &["127.0.0.1"]);
+            assert!(
+                matches!(prohibited, Err(Error::DestinationIpProhibited)),
+                "{others:?}: {prohibited:?}"
+            );
+            let allow = rules.denials.snapshot().denials[0].allow.clone();
+            let both = "http = [\"http://queue.internal:8080\", \"http://127.0.0.1:8080\"]";
+            assert_eq!(allow.as_deref(), Some(both));
+        }
+        let rules = rules(&[name, "http://127.0.0.1:8080"]);
+        let led = led(&rules, "queue.internal", &["127.0.0.1"]).unwrap();
+        assert_eq!(led, ["127.0.0.1:8080".parse().unwrap()]);
+    }
+
+    #[test]
+    fn of_what_a_name_answers_only_what_is_not_inside_is_connected_to() {
+        let rules = rules(&["http://queue.example:8080"]);
+        let led = led(&rules, "queue.example", &["93.184.215.14", "::1"]).unwrap();
+        assert_eq!(led, ["93.184.215.14:8080".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_public_name_that_turns_to_a_private_address_is_not_followed() {
+        let rules = rules(&["http://queue.example:8080"]);
+        assert!(led(&rules, "queue.example", &["93.184.215.14"]).is_ok());
+        let rebound = led(&rules, "queue.example", &["10.0.0.7"]);
+        assert!(
+            matches!(rebound, Err(Error::DestinationIpProhibited)),
+            "{rebound:?}"
+        );
     }
 }
