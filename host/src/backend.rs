@@ -107,13 +107,13 @@ pub enum PublishError {
     #[error("{0}")]
     Permanent(String),
 
-    /// The queue in front of the backend has no room now.
-    #[error("the queue of backend `{backend}` is full ({capacity} events); emit again later")]
+    /// The queue in front of the backend, or the journal, has no room now.
+    #[error("the queue of backend `{backend}` is full ({limit}); emit again later")]
     QueueFull {
-        /// Whose queue it is.
+        /// Whose queue it is; `journal` for that of all.
         backend: Arc<str>,
-        /// How many events it holds at most.
-        capacity: usize,
+        /// How much it holds at most, and if known, who takes it up.
+        limit: String,
     },
 
     /// The batch is larger than the whole queue in front of the backend.

@@ -179,12 +179,10 @@ impl EventBus {
         match failures.first().map(|failure| &failure.error) {
             None => Ok(()),
             Some(PublishError::Closed) => Err(EmitError::Closed),
-            Some(PublishError::QueueFull { backend, capacity })
-                if failures.len() == events.len() =>
-            {
+            Some(PublishError::QueueFull { backend, limit }) if failures.len() == events.len() => {
                 Err(EmitError::QueueFull {
                     backend: backend.clone(),
-                    capacity: *capacity,
+                    limit: limit.clone(),
                 })
             }
             Some(_) => {
@@ -246,12 +244,12 @@ pub enum EmitError {
     },
 
     /// The backend's queue has no room now; none of the events was taken.
-    #[error("the queue of backend `{backend}` is full ({capacity} events); emit again later")]
+    #[error("the queue of backend `{backend}` is full ({limit}); emit again later")]
     QueueFull {
         /// Whose queue it is; of several, the first that had no room.
         backend: Arc<str>,
-        /// How many events its queue holds at most.
-        capacity: usize,
+        /// How much it holds at most, and if known, who takes it up.
+        limit: String,
     },
 
     /// The backend did not take the events listed; it took the others.

@@ -94,7 +94,9 @@ impl Handler {
     }
 
     /// Has the worker pool call the handler again after an error or a panic,
-    /// as `policy` says; afterwards the event is a dead letter of the pool.
+    /// as `policy` says; afterwards the event is a dead letter of the pool
+    /// ([`DeadLetter`](crate::DeadLetter): the last error, how many tries there
+    /// were, and when the first and the last began).
     /// Without it there is one try. A handler that runs inside an emit is not
     /// retried: its error is the caller's answer.
     #[must_use]

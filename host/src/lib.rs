@@ -25,8 +25,10 @@
 //! - `bus`, `handler`: who is told, and in what order.
 //! - `backend`: the trait of everything that takes events.
 //! - `worker_pool`, `mock`: the built-in backends.
-//! - `delivery`, `retry`, `dead_letters`: queueing, batches and further tries
-//!   around any backend.
+//! - `delivery`, `retry`, `dead_letters`: batches and further tries around any
+//!   backend, and what was given up.
+//! - `journal`: accepted events on disk until every backend they are for has
+//!   settled them; [`Journal::delivery`] is a delivery that reads from it.
 //!
 //! On top of it, each behind the Cargo feature of its name:
 //!
@@ -36,7 +38,11 @@
 //! - `cli`: the `backhaul` program.
 //!
 //! The arrows point one way: `cli` and `http` use the bus; `plugins` uses
-//! `wasm` and `delivery`; both use `backend`. Nothing here points up.
+//! `wasm`, `journal` and `delivery`; `journal` uses `delivery`; all use `backend`.
+//! Nothing here points up.
+//!
+//! What "accepted" promises with and without a journal stands in
+//! `docs/delivery.md`.
 
 mod backend;
 mod bus;
@@ -48,6 +54,7 @@ mod event;
 mod handler;
 #[cfg(feature = "http")]
 pub mod http;
+mod journal;
 mod mock;
 mod pattern;
 #[cfg(feature = "plugins")]
@@ -59,10 +66,16 @@ mod worker_pool;
 
 pub use backend::{AsyncBackend, CloseError, Failure, PublishError};
 pub use bus::{EmitError, EventBus};
-pub use dead_letters::{DeadLetter, DeadLetters};
-pub use delivery::{Delivery, DeliveryOptions, DeliveryStats};
+pub use dead_letters::{DeadFilter, DeadLetter, DeadLetters, DeadPage};
+pub use delivery::{
+    BreakerState, Delivery, DeliveryOptions, DeliveryStats, Dropped, LatencySnapshot,
+};
 pub use event::{DEFAULT_SOURCE, Event, EventBuilder, EventError, MAX_ATTRIBUTES};
 pub use handler::{Handler, HandlerError, Handlers, SubscriptionId};
+pub use journal::{
+    ForgetError, Journal, JournalError, JournalOptions, JournalState, JournalStatus, KnownBackend,
+    StartAt,
+};
 pub use mock::MockBackend;
 pub use pattern::{Pattern, PatternError};
 pub use retry::RetryPolicy;

@@ -17,6 +17,9 @@ pub struct RetryPolicy {
     /// How many tries there are in all, the first included; `None` for no end.
     /// Default `None`.
     pub max_attempts: Option<u32>,
+    /// How old it may be when a further try begins, from when it was accepted;
+    /// the first is made at any age. `None` for no end. Default `None`.
+    pub max_age: Option<Duration>,
 }
 
 impl RetryPolicy {
@@ -29,7 +32,7 @@ impl RetryPolicy {
     }
 
     /// How long to wait after the `attempt`-th try failed (counted from 1), or
-    /// `None` if that was the last.
+    /// `None` if that was the last. The age does not count here.
     ///
     /// The wait is drawn evenly from zero to the longest one ("full jitter"),
     /// so that many clients of one server that failed do not come back at once.
@@ -38,6 +41,13 @@ impl RetryPolicy {
             return None;
         }
         Some(self.backoff(attempt))
+    }
+
+    /// Whether there is no further try after this many, for what was accepted
+    /// `age` ago.
+    pub(crate) fn is_over(&self, attempts: u32, age: Duration) -> bool {
+        self.max_attempts.is_some_and(|max| attempts >= max)
+            || self.max_age.is_some_and(|max| age >= max)
     }
 
     /// The same wait, whether or not the tries are used up.
@@ -61,6 +71,7 @@ impl Default for RetryPolicy {
             multiplier: 2.0,
             max_delay: Duration::from_secs(5),
             max_attempts: None,
+            max_age: None,
         }
     }
 }
@@ -99,5 +110,18 @@ mod tests {
         let policy = RetryPolicy::attempts(3);
         assert!(policy.delay_after(2).is_some());
         assert!(policy.delay_after(3).is_none());
+        let over = |attempts| policy.is_over(attempts, Duration::MAX);
+        assert!(!over(2) && over(3));
+    }
+
+    #[test]
+    fn nothing_is_tried_again_beyond_its_age() {
+        let policy = RetryPolicy {
+            max_age: Some(Duration::from_secs(60)),
+            ..RetryPolicy::default()
+        };
+        assert!(!policy.is_over(1000, Duration::from_secs(59)));
+        assert!(policy.is_over(1, Duration::from_secs(60)));
+        assert!(!RetryPolicy::default().is_over(u32::MAX, Duration::MAX));
     }
 }

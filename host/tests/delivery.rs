@@ -166,6 +166,43 @@ async fn what_is_refused_for_good_or_too_often_is_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_goes_back_into_the_queue_if_there_is_room() {
+    let mock = MockBackend::default();
+    let options = DeliveryOptions {
+        queue: 2,
+        ..quick()
+    };
+    let delivery = Delivery::new(mock.clone(), options);
+    let before = jiff::Timestamp::now();
+    for _ in 0..2 {
+        mock.fail_next(PublishError::Permanent("no".into()));
+        delivery.publish(&events(2)).await.unwrap();
+        while delivery.stats().pending > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let letters = delivery.dead_letters().list();
+    assert_eq!(letters.len(), 4);
+    for letter in &letters {
+        assert_eq!((&*letter.backend, &*letter.error), ("mock", "no"));
+        assert!(before <= letter.first_try && letter.first_try == letter.last_try);
+    }
+
+    mock.stall();
+    let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(delivery.retry_dead(&ids), 2, "more do not fit");
+    assert_eq!(delivery.retry_dead(&ids), 0);
+    assert_eq!(delivery.dead_letters().len(), 2, "the others stay");
+    mock.resume();
+    mock.wait_for(2).await;
+    delivery.close(GRACE).await.unwrap();
+    let stats = delivery.stats();
+    assert_eq!((stats.accepted, stats.dead, stats.delivered), (6, 4, 2));
+    assert_eq!(delivery.retry_dead(&ids), 0, "nor into a closed one");
+    assert_eq!(delivery.dead_letters().len(), 2);
+}
+
+#[tokio::test]
 async fn a_full_queue_is_an_answer_and_places_are_free_again_after_delivery() {
     let mock = MockBackend::default();
     let delivery = Delivery::new(
@@ -184,7 +221,7 @@ async fn a_full_queue_is_an_answer_and_places_are_free_again_after_delivery() {
             2,
             &PublishError::QueueFull {
                 backend: "mock".into(),
-                capacity: 10
+                limit: "10 events".into()
             }
         )
     );
@@ -340,7 +377,10 @@ async fn close_drains_closes_the_backend_and_says_what_is_left() {
     assert!(error.reason.contains("`mock`"), "{error}");
     assert!(mock.is_closed());
     let stats = delivery.stats();
-    assert_eq!((stats.accepted, stats.dropped, stats.pending), (7, 7, 0));
+    assert_eq!(
+        (stats.accepted, stats.dropped.closed, stats.pending),
+        (7, 7, 0)
+    );
     assert_eq!(
         delivery.publish(&events(1)).await.unwrap_err(),
         Failure::all(1, &PublishError::Closed)
@@ -374,7 +414,7 @@ async fn the_books_balance_whatever_happens() {
                 let stats = delivery.stats();
                 assert_eq!(
                     stats.accepted,
-                    stats.delivered + stats.dead + stats.dropped + stats.pending
+                    stats.delivered + stats.dead + stats.dropped.total() + stats.pending
                 );
                 tokio::task::yield_now().await;
             }
@@ -385,7 +425,11 @@ async fn the_books_balance_whatever_happens() {
     delivery.close(GRACE).await.unwrap();
     let stats = delivery.stats();
     assert_eq!(
-        (stats.accepted as usize, stats.pending, stats.dropped),
+        (
+            stats.accepted as usize,
+            stats.pending,
+            stats.dropped.total()
+        ),
         (taken, 0, 0)
     );
     assert_eq!(stats.delivered as usize, mock.published().len());

@@ -58,7 +58,7 @@ async fn zero_configuration_is_ten_workers_and_a_queue_of_a_thousand() {
     assert_eq!(pool.queue_len(), 1000);
     let error = bus.emit(event()).await.unwrap_err();
     assert!(
-        matches!(error, EmitError::QueueFull { capacity: 1000, .. }),
+        matches!(&error, EmitError::QueueFull { limit, .. } if limit == "1000 jobs"),
         "{error:?}"
     );
 
@@ -133,6 +133,8 @@ async fn a_failing_handler_is_tried_as_its_policy_says_then_the_event_is_a_dead_
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].event.id(), dead[0].attempts), (event.id(), 3));
     assert_eq!(dead[0].error, "failed 3 times");
+    assert_eq!(&*dead[0].backend, "worker-pool");
+    assert!(dead[0].first_try < dead[0].last_try);
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ struct Second {
 
 impl LogRate {
     /// Whether one more line may be logged now. What is not logged is counted
-    /// elsewhere.
-    pub(super) fn may_log(&self, backend: &str) -> bool {
+    /// elsewhere. `more` says what there is more of, to be read before "than".
+    pub(super) fn may_log(&self, backend: &str, more: &str) -> bool {
         let mut second = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if second
@@ -34,10 +34,7 @@ impl LogRate {
         }
         second.lines += 1;
         if second.lines == LINES + 1 {
-            tracing::warn!(
-                backend,
-                "more events become dead letters than are logged, at most {LINES} a second"
-            );
+            tracing::warn!(backend, "{more} than are logged, at most {LINES} a second");
         }
         second.lines <= LINES
     }
@@ -50,7 +47,9 @@ mod tests {
     #[test]
     fn ten_lines_a_second_and_no_more() {
         let rate = LogRate::default();
-        let logged = (0..1000).filter(|_| rate.may_log("test")).count();
+        let logged = (0..1000)
+            .filter(|_| rate.may_log("test", "more happens"))
+            .count();
         assert!((10..=20).contains(&logged), "{logged}");
     }
 }

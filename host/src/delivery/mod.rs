@@ -1,23 +1,48 @@
 //! Delivery: what stands between an emit and a backend that may be slow or away.
 //!
-//! A [`Delivery`] wraps any [`AsyncBackend`] and is one itself. Its `publish`
-//! only takes a place in a bounded queue (`queue`); its own tasks
-//! (`worker`) form batches, call the wrapped backend, and try again what may
-//! work later. It knows neither plugins nor Wasm.
+//! A [`Delivery`] wraps any [`AsyncBackend`] and is one itself. Its events are in
+//! a bounded `window`; its own tasks (`worker`) form batches, call the wrapped
+//! backend, and try again what may work later. It knows neither plugins nor
+//! Wasm. There are two kinds:
+//!
+//! - [`Delivery::new`]: `publish` takes a place in the window (`reservation`),
+//!   which is all there is. What waits when the delivery is closed is dropped.
+//! - `Delivery::fed`: events come from a `feed`, which keeps them durably; a
+//!   task (`pump`) reads ahead while the window has room. What is not settled
+//!   when the time to close is over stays with the feed.
 //!
 //! Invariants, for each delivery at every moment:
 //!
 //! - accepted = delivered + dead + dropped + pending ([`DeliveryStats`]).
 //! - An event leaves `pending` only when the backend took it, or refused it for
-//!   good, or its tries are used up, or the delivery was closed.
+//!   good, or its tries are used up, or the delivery was closed and has no feed.
 //! - With one worker, events reach the backend in the order they were accepted:
-//!   later ones wait while an earlier one is tried again.
+//!   later ones wait while an earlier one is tried again. With several, this
+//!   holds among events of the same key (`item`).
+//! - A backend that takes nothing is asked for one event at a time, after waits
+//!   that grow (`breaker`).
 
+mod books;
+mod breaker;
+mod feed;
+mod item;
+mod latency;
 mod log_rate;
-mod queue;
+mod options;
+mod pump;
+mod reservation;
+mod stats;
+mod window;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(test)]
+mod fed_tests;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod test_feed;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,63 +54,23 @@ use crate::backend::{AsyncBackend, CloseError, Failure, PublishError};
 use crate::dead_letters::DeadLetters;
 use crate::event::Event;
 use crate::handler::Handlers;
-use crate::retry::RetryPolicy;
 
+pub(crate) use books::{Books, DeliveryCounts, DropReason};
+pub use breaker::BreakerState;
+pub(crate) use feed::{Burial, Entry, Feed, Outcome};
+pub use latency::LatencySnapshot;
+pub use options::DeliveryOptions;
+pub(crate) use reservation::Reservation;
+pub use stats::{DeliveryStats, Dropped};
+
+use breaker::Breaker;
+use item::Mode;
+use latency::Latency;
 use log_rate::LogRate;
-use queue::Queue;
-pub(crate) use queue::Reservation;
+use window::{Limits, Window};
 
 /// What the wrapped backend's `close` gets at least, however long draining took.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
-
-/// How a [`Delivery`] queues, batches and tries again.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryOptions {
-    /// The most events that wait or are under way. Default 10,000.
-    pub queue: usize,
-    /// The most bytes those events keep in memory. Default 64 MiB.
-    pub queue_bytes: usize,
-    /// The most events in one publish. Default 256.
-    pub batch: usize,
-    /// The most bytes of events in one publish; a single larger event goes
-    /// alone. Default 4 MiB.
-    pub batch_bytes: usize,
-    /// How many publishes may be under way at a time. 1, the default, keeps
-    /// the order of the events.
-    pub workers: usize,
-    /// When what may work later is tried again. Default: without end.
-    pub retry: RetryPolicy,
-}
-
-impl Default for DeliveryOptions {
-    fn default() -> DeliveryOptions {
-        DeliveryOptions {
-            queue: 10_000,
-            queue_bytes: 64 << 20,
-            batch: 256,
-            batch_bytes: 4 << 20,
-            workers: 1,
-            retry: RetryPolicy::default(),
-        }
-    }
-}
-
-/// Where the events of one delivery are, as counts since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct DeliveryStats {
-    /// Taken from the bus.
-    pub accepted: u64,
-    /// Taken by the backend.
-    pub delivered: u64,
-    /// Given up; see [`Delivery::dead_letters`].
-    pub dead: u64,
-    /// Left over when the delivery was closed.
-    pub dropped: u64,
-    /// Waiting or under way: what of `accepted` is none of the above.
-    pub pending: u64,
-    /// Tries after the first, over all events.
-    pub retries: u64,
-}
 
 /// A queue, batches and retries around a backend.
 ///
@@ -104,47 +89,77 @@ struct Owner {
     shared: Arc<Shared>,
 }
 
-/// What the delivery and its workers share.
+/// What the delivery and its tasks share.
 struct Shared {
     backend: Arc<dyn AsyncBackend>,
+    /// Where the events come from, if they are kept durably.
+    feed: Option<Arc<dyn Feed>>,
     options: ArcSwap<DeliveryOptions>,
     /// How many workers there are.
     workers: Mutex<usize>,
-    queue: Queue,
-    counts: Counts,
+    window: Window,
+    breaker: Breaker,
+    books: Arc<Books>,
+    latency: Latency,
+    /// Stays empty if there is a feed.
     dead: DeadLetters,
-    /// Bounds what is logged of them.
+    /// Bounds what is logged of dead letters.
     buried: LogRate,
-}
-
-#[derive(Default)]
-struct Counts {
-    accepted: AtomicU64,
-    delivered: AtomicU64,
-    dead: AtomicU64,
-    dropped: AtomicU64,
-    retries: AtomicU64,
+    /// Bounds what is logged of publishes that failed in part.
+    failed: LogRate,
 }
 
 impl Delivery {
-    /// A delivery to `backend`.
+    /// A delivery to `backend`, whose events are in memory only.
     ///
     /// # Panics
     ///
     /// If the queue, the batch or the number of workers is 0.
     pub fn new(backend: impl AsyncBackend, options: DeliveryOptions) -> Delivery {
+        Delivery::with(Arc::new(backend), options, None)
+    }
+
+    /// A delivery to `backend` of what `feed` has for it. Starts at once, in the
+    /// runtime of the caller.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new), and outside a tokio runtime.
+    pub(crate) fn fed(
+        backend: impl AsyncBackend,
+        options: DeliveryOptions,
+        feed: Arc<dyn Feed>,
+    ) -> Delivery {
+        let delivery = Delivery::with(Arc::new(backend), options, Some(feed.clone()));
+        delivery.start();
+        let shared = delivery.0.shared.clone();
+        delivery.0.tasks().spawn(async move {
+            pump::pump(&shared.window, feed).await;
+        });
+        delivery
+    }
+
+    fn with(
+        backend: Arc<dyn AsyncBackend>,
+        options: DeliveryOptions,
+        feed: Option<Arc<dyn Feed>>,
+    ) -> Delivery {
         options.check();
         Delivery(Arc::new(Owner {
             started: AtomicBool::new(false),
             tasks: Mutex::default(),
             shared: Arc::new(Shared {
-                queue: Queue::new(backend.name(), options.queue, options.queue_bytes),
-                backend: Arc::new(backend),
+                books: feed.as_ref().map(|feed| feed.books()).unwrap_or_default(),
+                feed,
+                window: Window::new(backend.name(), options.queue, options.queue_bytes),
+                dead: DeadLetters::new(backend.name()),
+                backend,
                 options: ArcSwap::from_pointee(options),
                 workers: Mutex::new(0),
-                counts: Counts::default(),
-                dead: DeadLetters::default(),
+                breaker: Breaker::new(),
+                latency: Latency::default(),
                 buried: LogRate::default(),
+                failed: LogRate::default(),
             }),
         }))
     }
@@ -164,67 +179,88 @@ impl Delivery {
             ..options
         }));
         let mut tasks = self.0.tasks();
-        if self.0.started.load(Ordering::Relaxed) {
+        // Once it was closed, the workers that are there finish; `close` would
+        // not wait for another.
+        if self.0.started.load(Ordering::Relaxed) && !self.0.shared.window.is_closed() {
             self.0.hire(&mut tasks);
         }
         drop(tasks);
         // Those that are too many end when they look.
-        self.0.shared.queue.wake();
+        self.0.shared.window.wake();
     }
 
-    /// Where the events are now.
+    /// Where the events are now, and how the backend fares.
     pub fn stats(&self) -> DeliveryStats {
-        let counts = &self.0.shared.counts;
-        // `accepted` is read last: it is never behind the others.
-        let mut stats = DeliveryStats {
-            delivered: counts.delivered.load(Ordering::SeqCst),
-            dead: counts.dead.load(Ordering::SeqCst),
-            dropped: counts.dropped.load(Ordering::SeqCst),
-            retries: counts.retries.load(Ordering::SeqCst),
-            accepted: counts.accepted.load(Ordering::SeqCst),
-            pending: 0,
-        };
-        let settled = stats.delivered + stats.dead + stats.dropped;
-        stats.pending = stats.accepted.saturating_sub(settled);
-        stats
+        let shared = &self.0.shared;
+        DeliveryStats::new(&shared.books.counts(), &shared.breaker)
     }
 
-    /// How many events wait for a worker.
+    /// How long the events took from being accepted to being delivered, since
+    /// the delivery was made.
+    pub fn latency(&self) -> LatencySnapshot {
+        self.0.shared.latency.snapshot()
+    }
+
+    /// How many events are in memory and wait for a worker.
     pub fn queue_len(&self) -> usize {
-        self.0.shared.queue.len()
+        self.0.shared.window.len()
     }
 
-    /// How many events can wait.
+    /// How many events can wait in memory.
     pub fn queue_capacity(&self) -> usize {
         self.0.shared.options.load().queue
     }
 
-    /// The events that were given up.
+    /// The events that were given up. A delivery whose events are kept durably
+    /// has none here: so are its dead letters.
     pub fn dead_letters(&self) -> &DeadLetters {
         &self.0.shared.dead
     }
 
+    /// Puts dead letters back into the queue, as events that are accepted now;
+    /// `ids` names them. Those for which there is no room stay dead letters.
+    /// Returns how many were put back.
+    pub fn retry_dead(&self, ids: &[u64]) -> usize {
+        let dead = self.dead_letters();
+        let retry = |id: &u64| {
+            let Some(letter) = dead.get(*id) else {
+                return false;
+            };
+            let Ok(room) = self.reserve(std::slice::from_ref(&letter.event)) else {
+                return false;
+            };
+            // Somebody else may have taken it since.
+            let taken = dead.take(*id).is_some();
+            if taken {
+                self.accept(room, vec![letter.event]);
+            }
+            taken
+        };
+        ids.iter().filter(|id| retry(id)).count()
+    }
+
     /// Takes room for `events` without taking them yet, so that a batch can be
     /// given to several deliveries or to none. Room that is not used is free
-    /// again when the reservation is dropped.
+    /// again when the reservation is dropped. Not for deliveries with a feed,
+    /// which accepts by itself.
     ///
     /// # Errors
     ///
     /// [`PublishError::QueueFull`], [`PublishError::Closed`], or
     /// [`PublishError::BatchTooLarge`] for a batch that never fits.
     pub(crate) fn reserve(&self, events: &[Event]) -> Result<Reservation<'_>, PublishError> {
-        self.0.shared.queue.reserve(events)
+        debug_assert!(self.0.shared.feed.is_none(), "events come from the feed");
+        self.0.shared.window.reserve(events)
     }
 
     /// Takes `events`, for which `reservation` holds room.
     pub(crate) fn accept(&self, reservation: Reservation<'_>, events: Vec<Event>) {
         self.start();
         let shared = &self.0.shared;
-        shared
-            .counts
-            .accepted
-            .fetch_add(events.len() as u64, Ordering::SeqCst);
-        shared.queue.push(reservation, events);
+        // Before a worker can settle them: `stats` never sees more settled than
+        // accepted.
+        shared.books.accept(events.len() as u64);
+        shared.window.push(reservation, events);
     }
 
     fn start(&self) {
@@ -241,11 +277,17 @@ impl Delivery {
 #[async_trait]
 impl AsyncBackend for Delivery {
     async fn publish(&self, events: &[Event]) -> Result<(), Vec<Failure>> {
-        let reservation = self
-            .reserve(events)
-            .map_err(|error| Failure::all(events.len(), &error))?;
-        self.accept(reservation, events.to_vec());
-        Ok(())
+        let all = |error| Failure::all(events.len(), &error);
+        let shared = &self.0.shared;
+        match &shared.feed {
+            Some(_) if shared.window.is_closing() => Err(all(PublishError::Closed)),
+            Some(feed) => feed.append(events).await.map_err(all),
+            None => {
+                let reservation = self.reserve(events).map_err(all)?;
+                self.accept(reservation, events.to_vec());
+                Ok(())
+            }
+        }
     }
 
     async fn close(&self, grace: Duration) -> Result<(), CloseError> {
@@ -254,17 +296,31 @@ impl AsyncBackend for Delivery {
         let deadline = Instant::now().checked_add(grace);
         // Workers that never started could not take what is reserved now.
         self.start();
-        shared.queue.close();
+        let rest = || deadline.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
+        if shared.feed.is_some() {
+            // What is on disk and was not read yet is delivered too, if there is time.
+            shared.window.begin_close();
+            let accepted = shared.books.counts().accepted;
+            let drained = shared
+                .window
+                .until(|| shared.books.counts().settled() >= accepted);
+            let _ = tokio::time::timeout(grace, drained).await;
+        }
+        shared.window.close();
         let mut tasks = std::mem::take(&mut *self.0.tasks());
         let drained = async { while tasks.join_next().await.is_some() {} };
-        let drained = tokio::time::timeout(grace, drained).await.is_ok();
+        let drained = tokio::time::timeout(rest(), drained).await.is_ok();
         tasks.shutdown().await;
 
-        let rest = deadline.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
-        let closed = shared.backend.close(rest.max(SHORTEST_CLOSE)).await;
+        let closed = shared.backend.close(rest().max(SHORTEST_CLOSE)).await;
+        if let Some(feed) = &shared.feed {
+            // What is not settled is where it was.
+            feed.release().await;
+            return closed;
+        }
 
-        let pending = self.stats().pending;
-        shared.counts.dropped.fetch_add(pending, Ordering::SeqCst);
+        let pending = shared.books.counts().pending();
+        shared.books.drop_(DropReason::Closed, pending);
         if pending == 0 {
             return closed;
         }
@@ -292,25 +348,25 @@ impl AsyncBackend for Delivery {
     }
 }
 
-impl DeliveryOptions {
-    fn check(&self) {
-        assert!(self.queue > 0, "a delivery needs room for an event");
-        assert!(self.batch > 0, "a batch holds an event at least");
-        assert!(self.workers > 0, "a delivery needs a worker");
-    }
-}
-
 impl Shared {
-    /// How much a worker may take at once; `None` if there is a worker too many
-    /// and this one has to end.
-    fn next_batch(&self) -> Option<(usize, usize)> {
+    /// What a worker may take at once; `None` if there is a worker too many and
+    /// this one has to end. When the window is closed, all that are there stay.
+    fn next_batch(&self, closed: bool) -> Option<Limits> {
         let options = self.options.load();
         let mut workers = self.workers();
-        if *workers > options.workers {
+        if *workers > options.workers && !closed {
             *workers -= 1;
             return None;
         }
-        Some((options.batch, options.batch_bytes))
+        Some(Limits {
+            events: options.batch,
+            bytes: options.batch_bytes,
+            mode: match (options.ordered, options.workers) {
+                (false, _) => Mode::Any,
+                (true, 1) => Mode::Whole,
+                (true, _) => Mode::ByKey,
+            },
+        })
     }
 
     fn workers(&self) -> MutexGuard<'_, usize> {

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::backend::{AsyncBackend, CloseError, Failure};
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, Tries};
 use crate::event::Event;
 use crate::handler::{Handler, Handlers};
 use queue::Queue;
@@ -60,6 +61,9 @@ struct Job {
     event: Event,
     /// The number of the next try, counted from 1.
     attempt: u32,
+    accepted: Timestamp,
+    /// When it was first tried, if it failed then.
+    first_try: Option<Timestamp>,
 }
 
 impl WorkerPool {
@@ -79,7 +83,7 @@ impl WorkerPool {
             tasks: Mutex::default(),
             shared: Arc::new(Shared {
                 queue: Queue::new(capacity),
-                dead: DeadLetters::default(),
+                dead: DeadLetters::new(NAME),
             }),
         }))
     }
@@ -123,6 +127,7 @@ impl AsyncBackend for WorkerPool {
             return Ok(());
         };
         self.start();
+        let accepted = Timestamp::now();
         let jobs: Vec<Job> = events
             .iter()
             .flat_map(|event| {
@@ -131,6 +136,8 @@ impl AsyncBackend for WorkerPool {
                     handler,
                     event: event.clone(),
                     attempt: 1,
+                    accepted,
+                    first_try: None,
                 })
             })
             .collect();
@@ -186,12 +193,18 @@ async fn work(shared: Arc<Shared>) {
 
 /// Runs one try of a job and decides what follows; returns whether nothing does.
 async fn run(shared: &Arc<Shared>, mut job: Job) -> bool {
+    let began = Timestamp::now();
     let Err(error) = job.handler.call(job.event.clone()).await else {
         return true;
     };
+    let first_try = *job.first_try.get_or_insert(began);
     let (id, event_type) = (job.event.id(), job.event.event_type());
-    match job.handler.retry().delay_after(job.attempt) {
-        Some(delay) => {
+    let policy = *job.handler.retry();
+    let age = Timestamp::now().duration_since(job.accepted);
+    let age = Duration::try_from(age).unwrap_or_default();
+    match policy.is_over(job.attempt, age) {
+        false => {
+            let delay = policy.backoff(job.attempt);
             tracing::warn!(id, event_type, attempt = job.attempt, ?delay, %error,
                 "a handler failed and is tried again");
             job.attempt += 1;
@@ -203,10 +216,15 @@ async fn run(shared: &Arc<Shared>, mut job: Job) -> bool {
             });
             false
         }
-        None => {
+        true => {
             tracing::error!(id, event_type, attempts = job.attempt, %error,
                 "a handler failed; the event is a dead letter");
-            shared.dead.push(job.event, error.to_string(), job.attempt);
+            let tries = Tries {
+                count: job.attempt,
+                first: first_try,
+                last: began,
+            };
+            shared.dead.push(job.event, error.to_string(), tries);
             true
         }
     }

@@ -72,7 +72,7 @@ impl<T> Queue<T> {
             true => Ok(()),
             false => Err(PublishError::QueueFull {
                 backend: super::NAME.into(),
-                capacity,
+                limit: format!("{capacity} jobs"),
             }),
         };
         if jobs.len() > capacity {
