@@ -69,7 +69,7 @@ async fn inspect(
         let problem = format!("{} is granted as a folder, and is none", host.display());
         return Err(LoadError::Grant(problem).into());
     }
-    check_folders(manifest_file, &manifest, engine)?;
+    check_folders(manifest_file, &manifest, engine, None)?;
     let Manifest { name, limits, .. } = manifest;
     let component = engine.load_within(wasm, limits.compile_timeout).await?;
     let backend = WasmBackend::start(component.clone(), "check", Grants::default(), limits).await?;

@@ -3,10 +3,12 @@
 //! Puts the library's parts together and talks to people; decides nothing
 //! about events. `anyhow` is used here and nowhere below.
 
+mod backends;
 mod check;
 mod client;
 mod compile;
 mod config;
+mod dead;
 mod emit;
 mod plugins;
 mod serve;
@@ -35,6 +37,8 @@ enum Command {
     Emit(emit::Arguments),
     Check(check::Arguments),
     Plugins(plugins::Arguments),
+    Dead(dead::Arguments),
+    Backends(backends::Arguments),
     /// Compiles a component for a host.
     #[command(name = compile::COMMAND, hide = true)]
     Compile,
@@ -45,11 +49,16 @@ pub fn main() -> ExitCode {
     give_memory_back();
     let arguments = Arguments::parse();
     log();
+    if !matches!(arguments.command, Command::Serve(_) | Command::Compile) {
+        end_with_the_reader();
+    }
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Emit(arguments) => emit::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Plugins(arguments) => plugins::run(arguments),
+        Command::Dead(arguments) => dead::run(arguments),
+        Command::Backends(arguments) => backends::run(arguments),
         Command::Compile => Ok(compile::run()),
     };
     result.unwrap_or_else(|error| {
@@ -66,6 +75,14 @@ fn give_memory_back() {
     // SAFETY: it sets a number of the allocator, before there are other threads.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
+/// Has the process end quietly, as others do, when nobody reads its output any more.
+fn end_with_the_reader() {
+    // SAFETY: it is the default of the system, set before there are other threads.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

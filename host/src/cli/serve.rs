@@ -17,8 +17,9 @@ use super::{UNDELIVERED, compile, runtime};
 use crate::backend::AsyncBackend;
 use crate::bus::EventBus;
 use crate::http::{self, HttpServer, Readiness};
+use crate::journal::Journal;
 use crate::pattern::Pattern;
-use crate::plugins::{Plugin, PluginHost};
+use crate::plugins::{Plugin, PluginHost, PluginHostOptions};
 use crate::wasm::Grants;
 
 /// How long requests under way may take to end once the host stops.
@@ -29,8 +30,8 @@ const REQUESTS_GRACE: Duration = Duration::from_secs(5);
 /// Stops on SIGTERM or Ctrl-C: takes no more events, delivers what it has
 /// accepted, closes the plugins. A second signal ends it at once.
 ///
-/// Exit code: 0 everything was delivered, 1 the host could not start, 2 wrong
-/// usage, 3 it stopped with events undelivered.
+/// Exit code: 0 everything was delivered or is in the journal, 1 the host could not
+/// start, 2 wrong usage, 3 it stopped with events undelivered and had no journal.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -54,14 +55,31 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let listener = http::listen(config.listen).await?;
     let address = listener.local_addr()?;
     let engine = compile::engine(config.cache())?;
-    let host = PluginHost::with_drain(&config.plugins, &engine, config.drain);
+    let journal = match config.journal {
+        None => None,
+        Some(options) => {
+            let folder = config.journal_folder()?;
+            // Reads and writes files.
+            let opened = tokio::task::spawn_blocking(move || Journal::open(&folder, options));
+            Some(opened.await??)
+        }
+    };
+    let options = PluginHostOptions {
+        drain: config.drain,
+        journal: journal.clone(),
+    };
+    let host = PluginHost::with_options(&config.plugins, &engine, options);
     let stopping = Arc::new(AtomicBool::new(false));
     let bus = EventBus::with_backend(host.clone());
     bus.forward(Pattern::any());
     // Answers from the start: plugins that are compiled for the first time take a
     // while, and until then events are refused with a word on that.
-    let server = HttpServer::new(bus.clone(), config.max_body, readiness(&host, &stopping))
-        .with_plugins(host.clone());
+    let server = HttpServer::new(
+        bus.clone(),
+        config.max_body,
+        readiness(&host, journal.as_ref(), &stopping),
+    )
+    .with_plugins(host.clone());
     let (stop, stopped) = oneshot::channel();
     let stopped = async { stopped.await.unwrap_or_default() };
     let mut serving = tokio::spawn(server.serve(listener, stopped));
@@ -95,10 +113,19 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let _ = stop.send(());
 
     tokio::select! {
-        code = drain(&bus, &host, serving, config.drain) => Ok(code),
+        code = drain(&bus, &host, journal.as_ref(), serving, config.drain) => Ok(code),
         signal = signals.next() => {
-            tracing::error!(signal, undelivered = pending(&host), "stopped at once");
-            Ok(ExitCode::from(UNDELIVERED))
+            let undelivered = pending(&host);
+            match journal {
+                Some(_) => {
+                    tracing::warn!(signal, undelivered, "stopped at once; the events are in the journal");
+                    Ok(ExitCode::SUCCESS)
+                }
+                None => {
+                    tracing::error!(signal, undelivered, "stopped at once");
+                    Ok(ExitCode::from(UNDELIVERED))
+                }
+            }
         }
     }
 }
@@ -107,6 +134,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 async fn drain(
     bus: &EventBus,
     host: &PluginHost,
+    journal: Option<&Journal>,
     mut serving: tokio::task::JoinHandle<std::io::Result<()>>,
     grace: Duration,
 ) -> ExitCode {
@@ -126,7 +154,16 @@ async fn drain(
             "delivering what was accepted"
         );
     }
-    match bus.close(grace.saturating_sub(started.elapsed())).await {
+    let closed = bus.close(grace.saturating_sub(started.elapsed())).await;
+    let kept = pending(host);
+    match closed {
+        Ok(()) if journal.is_some() && kept > 0 => {
+            tracing::info!(
+                kept,
+                "stopped: what was not delivered is in the journal, and is after the next start"
+            );
+            ExitCode::SUCCESS
+        }
         Ok(()) => {
             tracing::info!("stopped: everything accepted was delivered or is a dead letter");
             ExitCode::SUCCESS
@@ -139,12 +176,19 @@ async fn drain(
 }
 
 fn pending(host: &PluginHost) -> u64 {
-    let pending = |plugin: &Arc<Plugin>| plugin.delivery().stats().pending;
-    host.plugins().iter().map(pending).sum()
+    let backends = host.backends().backends;
+    backends
+        .iter()
+        .map(|backend| backend.delivery.pending)
+        .sum()
 }
 
-fn readiness(host: &PluginHost, stopping: &Arc<AtomicBool>) -> Readiness {
-    let (host, stopping) = (host.clone(), stopping.clone());
+fn readiness(
+    host: &PluginHost,
+    journal: Option<&Journal>,
+    stopping: &Arc<AtomicBool>,
+) -> Readiness {
+    let (host, journal, stopping) = (host.clone(), journal.cloned(), stopping.clone());
     Arc::new(move || {
         if stopping.load(Ordering::Relaxed) {
             return Err("the host is stopping".to_owned());
@@ -152,9 +196,15 @@ fn readiness(host: &PluginHost, stopping: &Arc<AtomicBool>) -> Readiness {
         if !host.is_loaded() {
             return Err("the plugins are still being loaded".to_owned());
         }
-        match host.plugins().is_empty() {
-            true => Err("no plugin is loaded".to_owned()),
-            false => Ok(()),
+        if host.plugins().is_empty() {
+            return Err("no plugin is loaded".to_owned());
+        }
+        match journal
+            .as_ref()
+            .and_then(|journal| journal.status().problem)
+        {
+            Some(problem) => Err(problem),
+            None => Ok(()),
         }
     })
 }

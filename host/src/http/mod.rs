@@ -2,11 +2,23 @@
 //!
 //! `POST /events` takes the three content modes of the CloudEvents 1.0 HTTP
 //! binding (`cloudevents`); `GET /health/live` and `/health/ready` say how
-//! the process is, `/api/plugins` what the plugins do (`plugins`). Every refusal
-//! is a problem document (RFC 9457) that says what was wrong. Of backends the way
-//! of an event knows only what the bus tells it.
+//! the process is (`health`), `/api/plugins` what the plugins do (`plugins`),
+//! `/api/backends` where the events are (`backends`), `/api/dead` what was given up
+//! (`dead`), and `/metrics` all of it in numbers (`metrics`). What is under `/api` is
+//! closed to other sites (`guard`). Every refusal is a problem document (RFC 9457)
+//! that says what was wrong. Of backends the way of an event knows only what the bus
+//! tells it.
 
+#[cfg(feature = "plugins")]
+mod backends;
 mod cloudevents;
+#[cfg(feature = "plugins")]
+mod dead;
+#[cfg(feature = "plugins")]
+mod guard;
+mod health;
+#[cfg(feature = "plugins")]
+mod metrics;
 #[cfg(feature = "plugins")]
 mod plugins;
 mod problem;
@@ -29,6 +41,8 @@ use crate::backend::{Failure, PublishError};
 use crate::bus::{EmitError, EventBus};
 use crate::event::Event;
 pub use cloudevents::decode;
+#[cfg(feature = "cli")]
+pub(crate) use cloudevents::is_json;
 pub use problem::Problem;
 
 /// How long a client may take to send a body.
@@ -60,8 +74,10 @@ impl HttpServer {
         }
     }
 
-    /// Shows the plugins of `host` at `/api/plugins`, and lets those that were set
-    /// aside be released there.
+    /// Shows the plugins of `host` at `/api/plugins`, where those that were set
+    /// aside can be released, their events at `/api/backends`, where those of a
+    /// plugin that is gone can be given up, their dead letters at `/api/dead`, where
+    /// they can be tried again and dropped, and the figures at `/metrics`.
     #[cfg(feature = "plugins")]
     #[must_use]
     pub fn with_plugins(mut self, host: crate::plugins::PluginHost) -> HttpServer {
@@ -89,11 +105,8 @@ impl HttpServer {
     fn router(self) -> Router {
         self.api()
             .route("/events", post(events))
-            .route(
-                "/health/live",
-                get(async || Json(json!({ "status": "live" }))),
-            )
-            .route("/health/ready", get(ready))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
             .method_not_allowed_fallback(wrong_method)
             .fallback(not_found)
             .with_state(self)
@@ -103,7 +116,10 @@ impl HttpServer {
     fn api(&self) -> Router<HttpServer> {
         #[cfg(feature = "plugins")]
         if let Some(host) = &self.plugins {
-            return plugins::routes(host.clone());
+            return plugins::routes(host.clone())
+                .merge(backends::routes(host.clone()))
+                .merge(dead::routes(host.clone()))
+                .merge(metrics::routes(host.clone()));
         }
         Router::new()
     }
@@ -223,30 +239,23 @@ fn refused(error: EmitError, events: &[Event]) -> Problem {
     }
 }
 
-async fn ready(State(server): State<HttpServer>) -> Response {
-    match (server.readiness)() {
-        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
-        Err(reason) => {
-            let body = Json(json!({ "status": "not ready", "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-    }
-}
-
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
-    let allowed = if path == "/events" || path.ends_with("/release") {
-        "POST"
-    } else {
-        "GET"
+    let allowed = match path.strip_prefix("/api/dead") {
+        Some(rest) if rest.ends_with("/retry") => "POST",
+        Some(_) => "GET and DELETE",
+        None if path == "/events" || path.ends_with("/release") => "POST",
+        None if path.starts_with("/api/backends/") => "DELETE",
+        None => "GET",
     };
-    let detail = format!("{} takes {allowed}, not {method}", uri.path());
+    let detail = format!("{path} takes {allowed}, not {method}");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 async fn not_found(uri: Uri) -> Problem {
     let detail = format!(
-        "there is nothing at {}; events are posted to /events; /health/live, /health/ready and /api/plugins answer GET",
+        "there is nothing at {}; events are posted to /events; /health/live, /health/ready, /metrics, \
+         /api/plugins, /api/backends and /api/dead answer GET",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)

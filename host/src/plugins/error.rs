@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::manifest::ManifestError;
+use crate::journal::JournalError;
 use crate::wasm::LoadError;
 
 /// Why a plugin was not loaded.
@@ -54,6 +55,21 @@ pub enum PluginError {
         own: PathBuf,
     },
 
+    /// It would be granted to read the events of every plugin.
+    #[error(
+        "{}: the folder {} is not granted: it holds or lies in {}, the journal, where the events \
+         of every plugin are; grant another folder, or keep the journal elsewhere (--data)",
+        manifest.display(), folder.display(), journal.display()
+    )]
+    JournalFolder {
+        /// The manifest with the grant.
+        manifest: PathBuf,
+        /// The folder it grants.
+        folder: PathBuf,
+        /// The journal's folder.
+        journal: PathBuf,
+    },
+
     /// A plugin could change where the path of a granted folder leads.
     #[error(
         "{}: the folder {} is not granted: its path leads through {}, which {} lets a plugin write \
@@ -70,6 +86,10 @@ pub enum PluginError {
         /// The manifest that lets a plugin write to that.
         writer: PathBuf,
     },
+
+    /// Its place in the journal cannot be made.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 
     /// Another plugin has the name.
     #[error(

@@ -8,14 +8,16 @@ use super::error::PluginError;
 use super::manifest::Manifest;
 use crate::wasm::{FileGrant, WasmEngine};
 
-/// Checks the folders a plugin is granted. It may not write where the host keeps
-/// what it runs. And no folder is granted whose path a plugin could change, this
-/// one or another of the plugins folder: it could put a link in its place, to any
-/// folder of the host, which would be granted from the next start on.
+/// Checks the folders a plugin is granted. It may not see the journal, nor write
+/// where the host keeps what it runs. And no folder is granted whose path a plugin
+/// could change, this one or another of the plugins folder: it could put a link in
+/// its place, to any folder of the host, which would be granted from the next start
+/// on.
 pub(crate) fn check_folders(
     file: &Path,
     manifest: &Manifest,
     engine: &WasmEngine,
+    journal: Option<&Path>,
 ) -> Result<(), PluginError> {
     if manifest.grants.files.is_empty() {
         return Ok(());
@@ -23,18 +25,31 @@ pub(crate) fn check_folders(
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let manifest_file = file.with_extension("toml");
     let beside = file.parent().map(plugin_files).unwrap_or_default();
+    if let Some(journal) = journal {
+        let route = Route::of(journal);
+        let mut grants = manifest.grants.files.iter();
+        let shown = grants.find(|grant| route.meets(&Route::of(&grant.host).end));
+        if let Some(grant) = shown {
+            return Err(PluginError::JournalFolder {
+                manifest: manifest_file,
+                folder: grant.host.clone(),
+                journal: journal.to_owned(),
+            });
+        }
+    }
     for grant in writable(manifest) {
         let folder = Route::of(&grant.host).end;
         let folders = [file.parent(), engine.cache()].into_iter().flatten();
         let own = folders
             .map(|own| (own, Route::of(own)))
-            .find(|(_, own)| own.end.starts_with(&folder) || folder.starts_with(&own.end))
+            .find(|(_, own)| own.meets(&folder))
             .map(|(own, _)| own.to_owned())
             // A file in the plugins folder may be a link.
             .or_else(|| {
                 let trusted = beside.iter().map(PathBuf::as_path);
                 trusted
                     .chain(engine.cache())
+                    .chain(journal)
                     .find_map(|path| Route::of(path).through_part_of(&folder))
             });
         if let Some(own) = own {
@@ -105,6 +120,11 @@ struct Route {
 }
 
 impl Route {
+    /// Whether it leads to `folder`, into it, or to a folder around it.
+    fn meets(&self, folder: &Path) -> bool {
+        self.end.starts_with(folder) || folder.starts_with(&self.end)
+    }
+
     fn of(path: &Path) -> Route {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let parts = |path: &Path| -> Vec<OsString> {
@@ -208,7 +228,7 @@ mod tests {
         let file = top.join("plugins/x.wasm");
         let manifest = Manifest::parse(&file.with_extension("toml"), &text).unwrap();
         let engine = WasmEngine::with_cache(Some(top.join("cache"))).unwrap();
-        let checked = check_folders(&file, &manifest, &engine);
+        let checked = check_folders(&file, &manifest, &engine, None);
         checked.err().map(|error| error.to_string())
     }
 

@@ -16,8 +16,10 @@ use super::folder::{Change, Stamp};
 use super::load::{Source, Version};
 use super::plugin::Plugin;
 use super::routes::{Routes, of_file};
+use super::slot::Slot;
 use super::{Inner, PluginHost};
 use crate::backend::AsyncBackend;
+use crate::journal::Journal;
 use crate::wasm::{Limits, WasmBackend};
 
 /// How many plugins are loaded side by side at the start.
@@ -71,7 +73,11 @@ async fn prepare(inner: &Inner, change: Change) -> Prepared {
     });
     let started = match source {
         Ok(source) if is_in_use(inner, &source) => return Prepared::Unchanged(file, stamp),
-        Ok(source) => source.start(&inner.engine).await,
+        Ok(source) => {
+            source
+                .start(&inner.engine, inner.journal.as_ref().map(Journal::folder))
+                .await
+        }
         Err(error) => Err(error),
     };
     match started {
@@ -151,9 +157,9 @@ fn place(inner: &Arc<Inner>, file: &Path, backend: WasmBackend, version: Version
         retire(inner, Arc::new(backend), limits);
         return refuse(inner, file.to_owned(), error);
     }
-    inner.lock_refused().remove(file);
     match before {
         Some(plugin) if plugin.name() == name => {
+            inner.lock_refused().remove(file);
             let old_limits = plugin.limits();
             let old = plugin.replace(backend, version);
             inner
@@ -163,7 +169,15 @@ fn place(inner: &Arc<Inner>, file: &Path, backend: WasmBackend, version: Version
             retire(inner, old, old_limits);
         }
         before => {
-            let plugin = Arc::new(Plugin::new(backend, version));
+            let slot = Arc::new(Slot::new(backend));
+            let plugin = match Plugin::new(slot.clone(), version, inner.journal.as_ref()) {
+                Ok(plugin) => Arc::new(plugin),
+                Err(error) => {
+                    retire(inner, slot.backend(), limits);
+                    return refuse(inner, file.to_owned(), error);
+                }
+            };
+            inner.lock_refused().remove(file);
             let others = routes.plugins().filter(|plugin| plugin.file() != *file);
             let all = others.cloned().chain([plugin]);
             inner.routes.store(Arc::new(Routes::to(all)));
@@ -191,8 +205,12 @@ fn refuse(inner: &Inner, file: PathBuf, reason: PluginError) {
             plugin.set_problem(Some(reason));
         }
         None => {
-            tracing::warn!(file = %file.display(), "not loaded: {reason}");
-            inner.lock_refused().insert(file, Arc::new(reason));
+            let (shown, text) = (file.clone(), reason.to_string());
+            let before = inner.lock_refused().insert(file, Arc::new(reason));
+            // Some are tried again and again.
+            if before.is_none_or(|before| before.to_string() != text) {
+                tracing::warn!(file = %shown.display(), "not loaded: {text}");
+            }
         }
     }
 }
@@ -229,10 +247,19 @@ fn drain(inner: &Arc<Inner>, plugin: Arc<Plugin>) {
     let host = inner.clone();
     spawn(inner, async move {
         match plugin.close(grace).await {
-            Ok(()) => tracing::info!(
-                plugin = plugin.name(),
-                "ended: everything it had taken was delivered or is a dead letter"
-            ),
+            Ok(()) => match plugin.delivery().stats().pending {
+                0 => tracing::info!(
+                    plugin = plugin.name(),
+                    "ended: everything it had taken was delivered or is a dead letter"
+                ),
+                kept => tracing::warn!(
+                    plugin = plugin.name(),
+                    kept,
+                    "ended: what it has not delivered waits in the journal until a plugin of that \
+                     name comes, or is dropped with `backhaul backends forget {}`",
+                    plugin.name()
+                ),
+            },
             Err(error) => tracing::error!(plugin = plugin.name(), "ended: {error}"),
         }
         host.lock_ending()
@@ -261,7 +288,12 @@ impl PluginHost {
     /// Looks at the folder, and starts to do what its changes ask for. Returns
     /// whether something there has not come to rest.
     pub(super) fn look(inner: &Arc<Inner>) -> std::io::Result<bool> {
+        // The journal may have room again.
+        let for_journal = |reason: &PluginError| matches!(reason, PluginError::Journal(_));
+        let refused = inner.lock_refused().clone();
+        let again = refused.iter().filter(|(_, reason)| for_journal(reason));
         let mut folder = inner.lock_folder();
+        again.for_each(|(file, _)| folder.report_again(file));
         let changes = folder.take_settled(std::time::Instant::now())?;
         let restless = folder.is_restless();
         drop(folder);

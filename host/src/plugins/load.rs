@@ -66,6 +66,7 @@ impl Source {
     pub(super) async fn start(
         self,
         engine: &WasmEngine,
+        journal: Option<&Path>,
     ) -> Result<(WasmBackend, Version), PluginError> {
         let Source {
             file,
@@ -73,7 +74,7 @@ impl Source {
             sha256,
             wasm,
         } = self;
-        check_folders(&file, &manifest, engine)?;
+        check_folders(&file, &manifest, engine, journal)?;
         let limit = manifest.limits.compile_timeout;
         let component = engine.load_within(wasm, limit).await?;
         let label = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -95,13 +96,21 @@ impl Source {
 
 impl Version {
     pub(super) fn delivery_options(&self) -> DeliveryOptions {
-        let Manifest { limits, batch, .. } = &self.manifest;
+        let Manifest {
+            limits,
+            batch,
+            ordered,
+            retry,
+            ..
+        } = &self.manifest;
         let defaults = DeliveryOptions::default();
         DeliveryOptions {
             batch: *batch,
             // The guest holds the batch, what it makes of it, and itself.
             batch_bytes: defaults.batch_bytes.min((limits.memory / 8) as usize),
             workers: limits.instances,
+            ordered: *ordered,
+            retry: *retry,
             ..defaults
         }
     }

@@ -4,9 +4,12 @@
 //! [`Delivery`](crate::Delivery) for each [`Plugin`]. Plugins come, change and go
 //! while it runs: `folder` sees what is there, `watch` looks when something may
 //! have changed, `life` starts, replaces and ends plugins, and `slot` is where a
-//! component is exchanged under a delivery. What a plugin may do stands in its
+//! component is exchanged under a delivery; `status` and `backends` say how all of
+//! it is, `dead_letters` what was given up. What a plugin may do stands in its
 //! manifest (`manifest`) and is enforced by `wasm`.
 
+mod backends;
+mod dead_letters;
 mod error;
 mod folder;
 mod folder_grants;
@@ -33,10 +36,12 @@ use tokio::task::JoinSet;
 
 use crate::backend::{AsyncBackend, CloseError, Failure, PublishError};
 use crate::event::Event;
+use crate::journal::Journal;
 use crate::wasm::WasmEngine;
 use folder::Folder;
 use routes::Routes;
 
+pub use backends::{BackendState, BackendStatus, BackendsStatus};
 pub use error::PluginError;
 #[cfg(feature = "cli")]
 pub(crate) use folder_grants::check_folders;
@@ -45,9 +50,28 @@ pub use plugin::Plugin;
 pub use slot::Quarantine;
 pub use status::{FolderStatus, PluginState, PluginStatus};
 
-/// How long a plugin that was taken out of the folder may deliver what waits for
-/// it, unless [`PluginHost::with_drain`] says otherwise.
-const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
+/// How a [`PluginHost`] keeps events.
+#[derive(Clone, Debug)]
+pub struct PluginHostOptions {
+    /// How long a plugin that was taken out of the folder may deliver what waits
+    /// for it. Default 10 s. What it
+    /// has not delivered by then waits in the journal until it comes back; without a
+    /// journal it is lost.
+    pub drain: Duration,
+    /// Where events wait for the plugins: each backend has its own position there,
+    /// under the plugin's name. Default none: in memory, where an event is only
+    /// taken if each plugin has room for it.
+    pub journal: Option<Journal>,
+}
+
+impl Default for PluginHostOptions {
+    fn default() -> PluginHostOptions {
+        PluginHostOptions {
+            drain: Duration::from_secs(10),
+            journal: None,
+        }
+    }
+}
 
 /// The plugins of one folder, as a backend: each event goes to every plugin
 /// whose manifest names its type.
@@ -64,6 +88,8 @@ struct Inner {
     path: PathBuf,
     engine: WasmEngine,
     drain: Duration,
+    /// Where events wait; in memory without one.
+    journal: Option<Journal>,
     routes: ArcSwap<Routes>,
     /// Whether the first look at the folder is over.
     loaded: AtomicBool,
@@ -91,15 +117,20 @@ pub struct RefusedPlugin {
 impl PluginHost {
     /// A host without plugins yet; [`start`](Self::start) loads them.
     pub fn new(folder: &Path, engine: &WasmEngine) -> PluginHost {
-        PluginHost::with_drain(folder, engine, DEFAULT_DRAIN)
+        PluginHost::with_options(folder, engine, PluginHostOptions::default())
     }
 
-    /// The same; a plugin that is taken out of the folder may deliver for `drain`.
-    pub fn with_drain(folder: &Path, engine: &WasmEngine, drain: Duration) -> PluginHost {
+    /// The same, with `options`.
+    pub fn with_options(
+        folder: &Path,
+        engine: &WasmEngine,
+        options: PluginHostOptions,
+    ) -> PluginHost {
         PluginHost(Arc::new(Inner {
             path: folder.to_owned(),
             engine: engine.clone(),
-            drain,
+            drain: options.drain,
+            journal: options.journal,
             routes: ArcSwap::default(),
             loaded: AtomicBool::new(false),
             closed: tokio::sync::watch::Sender::new(false),
@@ -180,13 +211,17 @@ impl AsyncBackend for PluginHost {
             return Err(Failure::all(events.len(), &error));
         }
         loop {
-            let routes = inner.routes.load();
-            let taken = routes.take(events);
+            let routes = inner.routes.load_full();
+            let taken = match &inner.journal {
+                Some(journal) => routes.keep(events, journal).await,
+                None => routes.take(events),
+            };
             let closed = |failures: &Vec<Failure>| failures[0].error == PublishError::Closed;
             // A plugin that is on its way out takes nothing; without it, the
             // routes are others.
             let changed = || !Arc::ptr_eq(&routes, &inner.routes.load());
-            if !(taken.as_ref().is_err_and(closed) && changed()) {
+            // A journal that is closed is so for every route.
+            if inner.journal.is_some() || !(taken.as_ref().is_err_and(closed) && changed()) {
                 return taken;
             }
         }

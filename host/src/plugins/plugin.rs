@@ -10,9 +10,11 @@ use arc_swap::ArcSwap;
 
 use super::error::PluginError;
 use super::load::Version;
+use super::manifest::Manifest;
 use super::slot::{Quarantine, Slot};
 use crate::backend::{AsyncBackend, CloseError};
 use crate::delivery::Delivery;
+use crate::journal::{BackendId, Journal};
 use crate::pattern::Pattern;
 use crate::wasm::{Grants, Limits, WasmBackend};
 
@@ -22,21 +24,37 @@ pub struct Plugin {
     name: String,
     slot: Arc<Slot>,
     delivery: Delivery,
+    /// Its number in the journal, if there is one.
+    backend_id: Option<BackendId>,
     version: ArcSwap<Version>,
     /// Why the files that are in the folder now are not in use.
     problem: Mutex<Option<PluginError>>,
 }
 
 impl Plugin {
-    pub(super) fn new(backend: WasmBackend, version: Version) -> Plugin {
-        let slot = Arc::new(Slot::new(backend));
-        Plugin {
-            name: slot.name().to_owned(),
-            delivery: Delivery::new(slot.clone(), version.delivery_options()),
+    /// A plugin whose events wait in `journal`, or in memory.
+    pub(super) fn new(
+        slot: Arc<Slot>,
+        version: Version,
+        journal: Option<&Journal>,
+    ) -> Result<Plugin, PluginError> {
+        let options = version.delivery_options();
+        let name = slot.name().to_owned();
+        let delivery = match journal {
+            None => Delivery::new(slot.clone(), options),
+            Some(journal) => {
+                let Manifest { from, events, .. } = &version.manifest;
+                journal.delivery(slot.clone(), options, *from, events)?
+            }
+        };
+        Ok(Plugin {
+            backend_id: journal.and_then(|journal| journal.backend_id(&name)),
+            name,
+            delivery,
             slot,
             version: ArcSwap::from_pointee(version),
             problem: Mutex::default(),
-        }
+        })
     }
 
     /// Has `backend`, which was started from `version`, take over. The events that
@@ -124,10 +142,19 @@ impl Plugin {
         self.delivery.close(grace).await
     }
 
-    /// What a plugin that was to be closed has not delivered.
+    pub(super) fn backend_id(&self) -> Option<BackendId> {
+        self.backend_id
+    }
+
+    /// What a plugin that was to be closed has not delivered, and is lost.
     pub(super) fn left_behind(&self) -> Option<CloseError> {
+        if self.backend_id.is_some() {
+            // It is in the journal.
+            return None;
+        }
         let stats = self.delivery.stats();
-        let undelivered = usize::try_from(stats.dropped + stats.pending).unwrap_or(usize::MAX);
+        let undelivered =
+            usize::try_from(stats.dropped.total() + stats.pending).unwrap_or(usize::MAX);
         (undelivered > 0).then(|| CloseError {
             undelivered,
             reason: format!(

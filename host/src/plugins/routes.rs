@@ -1,7 +1,8 @@
 //! Which plugins get an event.
 //!
-//! A batch is taken by all plugins concerned or by none. An event that no plugin
-//! takes is refused: carrying it nowhere would be losing it.
+//! A batch is taken by all plugins concerned or by none: with a journal it is
+//! written there once for all of them, else each must have room for it. An event
+//! that no plugin takes is refused: carrying it nowhere would be losing it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use super::plugin::Plugin;
 use crate::backend::{Failure, PublishError};
 use crate::event::Event;
+use crate::journal::{BackendId, Journal, Targets};
 use crate::pattern::Pattern;
 
 /// The plugins in use, with the events each gets. Never changed: replaced.
@@ -35,6 +37,28 @@ impl Routes {
 
     pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.0.iter().map(|route| &route.plugin)
+    }
+
+    /// Writes `events` into `journal`, each for every plugin concerned.
+    pub(super) async fn keep(
+        &self,
+        events: &[Event],
+        journal: &Journal,
+    ) -> Result<(), Vec<Failure>> {
+        self.check(events)?;
+        let mut records: Vec<(Event, Targets)> = Vec::with_capacity(events.len());
+        for event in events {
+            let leading = self.0.iter().filter(|route| route.leads(event));
+            let to = leading.filter_map(|route| route.plugin.backend_id());
+            // Nearly always the next goes where the last one went.
+            let targets = match records.last() {
+                Some((_, last)) if to.clone().eq(last.iter().copied()) => last.clone(),
+                _ => to.collect::<Vec<BackendId>>().into(),
+            };
+            records.push((event.clone(), targets));
+        }
+        let kept = journal.append(records).await;
+        kept.map_err(|error| Failure::all(events.len(), &error))
     }
 
     /// Takes `events` for every plugin concerned.

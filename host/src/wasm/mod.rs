@@ -50,6 +50,8 @@ pub use output::OutputStats;
 pub use secrets::{EnvGrant, EnvValue, Secrets};
 #[cfg(feature = "plugins")]
 pub(crate) use text::{hex, is_name};
+#[cfg(feature = "cli")]
+pub(crate) use text::{is_invisible, printable};
 
 /// Why a component cannot be used as a backend.
 #[derive(Debug, thiserror::Error)]

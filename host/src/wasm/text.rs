@@ -2,7 +2,7 @@
 
 /// `text` cut off after `max` bytes, with control characters escaped, so that
 /// a guest can neither flood a log line nor forge one.
-pub(super) fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max));
     for c in text.chars() {
         if shown.len() >= max {
@@ -19,7 +19,7 @@ pub(super) fn printable(text: &str, max: usize) -> String {
 }
 
 /// Characters that change the direction or the look of what stands around them.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -58,7 +58,8 @@ fn data_bytes(content_type: &str, value: &RawValue) -> Result<Bytes, String> {
     Ok(Bytes::copy_from_slice(value.get().as_bytes()))
 }
 
-fn is_json(content_type: &str) -> bool {
+/// Whether data of that content type are JSON.
+pub(crate) fn is_json(content_type: &str) -> bool {
     let media_type = content_type
         .split(';')
         .next()

@@ -1,8 +1,11 @@
 //! CloudEvents from HTTP requests: binary, structured and batched mode.
 //!
 //! Follows the CloudEvents 1.0 HTTP binding and JSON format. The whole request
-//! is decoded before any of it is used, so one bad event refuses its batch.
+//! is decoded before any of it is used, so one bad event refuses its batch. An
+//! event that is shown is written in the same JSON format (`encode`).
 
+#[cfg(feature = "plugins")]
+mod encode;
 mod json;
 
 use std::borrow::Cow;
@@ -14,6 +17,10 @@ use serde_json::value::RawValue;
 
 use super::problem::Problem;
 use crate::event::{Event, EventBuilder, EventError};
+#[cfg(feature = "plugins")]
+pub(super) use encode::InJson;
+#[cfg(feature = "cli")]
+pub(crate) use json::is_json;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";

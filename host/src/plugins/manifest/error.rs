@@ -77,10 +77,12 @@ fn line_of(text: &str, at: usize) -> usize {
 
 /// The manifest's own keys. Only these are looked for in the text: what stands
 /// before a `=` there may be a part of a value, and the value a secret.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 29] = [
     "name",
     "events",
     "sha256",
+    "ordered",
+    "from",
     "tcp",
     "udp",
     "http",
@@ -99,6 +101,11 @@ const KEYS: [&str; 22] = [
     "handles",
     "log",
     "batch",
+    "first_delay",
+    "max_delay",
+    "multiplier",
+    "attempts",
+    "max_age",
     "file",
 ];
 

@@ -8,8 +8,10 @@ use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
 use super::env::{Source, variables};
+use super::retry::RawRetry;
 use super::tls::RawTls;
 use super::values::{Count, Sha256, Size, Span};
+use crate::journal::StartAt;
 use crate::pattern::Pattern;
 use crate::wasm::{FileGrant, HttpGrant, Limits, SocketGrant, is_name};
 
@@ -21,11 +23,17 @@ pub(super) struct Raw {
     #[serde(default = "every_event")]
     pub(super) events: Spanned<Vec<Pattern>>,
     #[serde(default)]
+    pub(super) ordered: Switch,
+    #[serde(default)]
+    pub(super) from: RawStart,
+    #[serde(default)]
     pub(super) grants: RawGrants,
     #[serde(default)]
     pub(super) tls: RawTls,
     #[serde(default)]
     pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) retry: RawRetry,
 }
 
 fn every_event() -> Spanned<Vec<Pattern>> {
@@ -115,6 +123,33 @@ impl Default for RawLimits {
             log: Count(log as usize),
             batch: Count(batch),
         }
+    }
+}
+
+/// `true`, the default, or `false`.
+pub(super) struct Switch(pub(super) bool);
+
+impl Default for Switch {
+    fn default() -> Switch {
+        Switch(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Switch, D::Error> {
+        let wrong = |_| D::Error::custom("is not true or false");
+        bool::deserialize(deserializer).map(Switch).map_err(wrong)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct RawStart(pub(super) StartAt);
+
+impl<'de> Deserialize<'de> for RawStart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawStart, D::Error> {
+        let wrong = |_| D::Error::custom("is neither \"now\" nor \"oldest\"");
+        let start = StartAt::deserialize(deserializer);
+        start.map(RawStart).map_err(wrong)
     }
 }
 

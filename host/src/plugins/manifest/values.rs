@@ -39,6 +39,39 @@ impl<'de, const MIN: u64> Deserialize<'de> for Span<MIN> {
     }
 }
 
+/// A time from a second to 365 days, written `"24h"`.
+pub(super) struct Age(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Age, D::Error> {
+        let wrong =
+            || D::Error::custom("is not a time from 1s to 365days, such as \"24h\" or \"7days\"");
+        let text = String::deserialize(deserializer).map_err(|_| wrong())?;
+        let age = humantime::parse_duration(&text).map_err(|_| wrong())?;
+        match (Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600)).contains(&age) {
+            true => Ok(Age(age)),
+            false => Err(wrong()),
+        }
+    }
+}
+
+/// A number from 1 to 10, with or without a fraction.
+pub(super) struct Factor(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Factor, D::Error> {
+        let factor = match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::Float(factor)) => factor,
+            Ok(toml::Value::Integer(factor)) => factor as f64,
+            _ => f64::NAN,
+        };
+        match (1.0..=10.0).contains(&factor) {
+            true => Ok(Factor(factor)),
+            false => Err(D::Error::custom("is not a number from 1.0 to 10.0")),
+        }
+    }
+}
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) struct Count<const MIN: usize, const MAX: usize>(pub(super) usize);
 
