@@ -33,10 +33,12 @@
 //! # Layout
 //!
 //! - [`mod@backend`]: the two traits, and what the host promises their authors.
-//! - [`Event`]: what is published, and its helpers (CloudEvents JSON, RFC 3339).
+//! - [`Event`]: what is published, and its helpers (CloudEvents JSON and headers,
+//!   RFC 3339).
 //! - [`Failure`] and [`PublishError`]: how an event that was not published is
 //!   reported.
 //! - [`setting`] and its relatives: configuration from the manifest.
+//! - [`mod@template`]: routing keys and names made of an event's attributes.
 //!
 //! The records are generated from the contract in `wit/backend.wit`, which has
 //! the last word. The crate also builds for the host's own target, so that a
@@ -47,15 +49,19 @@ mod bindings;
 mod cloudevent;
 mod event;
 mod failure;
+mod headers;
 #[doc(hidden)]
 pub mod instance;
 mod setting;
+pub mod template;
 
 pub use backend::{AsyncBackend, Backend, OpenError};
 pub use bindings::blocking::backhaul::backend::types::{Event, Failure, PublishError, Timestamp};
 pub use cloudevent::cloudevent_lines;
 pub use event::Rfc3339;
+pub use headers::percent_encoded;
 pub use setting::{SettingError, parsed_setting, setting, setting_or};
+pub use template::{MissingAttribute, Template};
 
 #[doc(hidden)]
 pub use bindings::{asynchronous, blocking};

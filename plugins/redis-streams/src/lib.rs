@@ -18,17 +18,18 @@ impl Backend for RedisStreams {
 
     fn publish(&mut self, events: &[Event]) -> Result<(), Vec<Failure>> {
         let Self(settings, connection) = self;
+        let mut failures = Vec::new();
+        let entries = settings.entries(events, &mut failures);
         // Redis works on one chunk while the next is encoded (16 measured best). If
         // one cannot be sent, the replies still tell which of those before are in.
-        let mut chunks = events.chunks(16).map(|chunk| settings.xadds(chunk));
+        let mut chunks = entries.chunks(16).map(|chunk| settings.xadds(chunk));
         let _ = chunks.try_for_each(|xadds| connection.send_packed_command(&xadds));
-        let mut failures = Vec::new();
-        for index in 0..events.len() {
+        for (position, entry) in entries.iter().enumerate() {
             match connection.recv_response() {
-                Ok(Value::ServerError(error)) => failures.push(settings.refused(index, &error)),
+                Ok(Value::ServerError(error)) => failures.push(Settings::refused(entry, &error)),
                 Ok(_) => {}
                 Err(error) => {
-                    failures.extend(settings.lost(index..events.len(), &error));
+                    failures.extend(settings.lost(&entries[position..], &error));
                     break;
                 }
             }

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `REDIS_URL` | `redis://[user[:password]@]host[:port][/database]` | `redis://127.0.0.1:6379` |
 //! | `REDIS_PASSWORD` | takes the place of the URL's, so that it can come from a file | none |
-//! | `REDIS_STREAM` | key of the stream | `backhaul:events` |
+//! | `REDIS_STREAM` | template of the stream's key, for instance `events:{type}` | `backhaul:events` |
 //! | `REDIS_MAXLEN` | entries to keep, at least 1; Redis trims in steps (`MAXLEN ~`) | no trimming |
 //! | `REDIS_FIELDS` | fields of an entry: `attributes` or `cloudevent` | `attributes` |
 //!
@@ -15,14 +15,14 @@
 //! without parsing, and `event`, the event in CloudEvents' JSON format.
 
 use backhaul_guest::{
-    Event, Failure, OpenError, SettingError, parsed_setting, setting, setting_or,
+    Event, Failure, OpenError, SettingError, Template, parsed_setting, setting, setting_or,
 };
 use redis::{Client, Cmd, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisWrite};
 use redis::{
     ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, ServerError,
 };
+use std::borrow::Cow;
 use std::num::NonZeroU64;
-use std::ops::Range;
 use std::time::Duration;
 
 /// For connecting, and for each of the (at most two) replies while logging in.
@@ -41,9 +41,17 @@ pub(crate) struct Settings {
     client: Client,
     /// Host and port, for messages; a URL may hold a password.
     address: String,
-    stream: String,
+    stream: Template,
     maxlen: Option<NonZeroU64>,
     fields: Fields,
+}
+
+/// An event on its way to its stream.
+pub(crate) struct Entry<'a> {
+    /// Of the event in the batch.
+    pub(crate) index: usize,
+    key: Cow<'a, str>,
+    event: &'a Event,
 }
 
 enum Fields {
@@ -73,7 +81,7 @@ impl Settings {
             address: info.addr().to_string(),
             client: Client::open(info)
                 .map_err(|_| SettingError::invalid_secret("REDIS_URL", "a Redis address"))?,
-            stream: setting_or("REDIS_STREAM", "backhaul:events"),
+            stream: Template::from_setting("REDIS_STREAM", "backhaul:events")?,
             maxlen: parsed_setting("REDIS_MAXLEN", "a whole number of entries, at least 1")?,
             fields,
         })
@@ -105,20 +113,41 @@ impl Settings {
         Ok(connection)
     }
 
-    /// One `XADD` for each event, in the form they are sent.
-    pub(crate) fn xadds(&self, events: &[Event]) -> Vec<u8> {
-        let size: usize = events.iter().map(|event| event.data.len() + 512).sum();
+    /// The events with their streams, but for those that lack what the stream's
+    /// name is made of.
+    pub(crate) fn entries<'a>(
+        &'a self,
+        events: &'a [Event],
+        failures: &mut Vec<Failure>,
+    ) -> Vec<Entry<'a>> {
+        let mut entries = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            match self.stream.fill(event) {
+                Ok(key) => entries.push(Entry { index, key, event }),
+                Err(error) => failures.push(Failure::permanent(index, error.to_string())),
+            }
+        }
+        entries
+    }
+
+    /// One `XADD` for each entry, in the form they are sent.
+    pub(crate) fn xadds(&self, entries: &[Entry<'_>]) -> Vec<u8> {
+        let size: usize = entries
+            .iter()
+            .map(|entry| entry.event.data.len() + 512)
+            .sum();
         let (mut packed, mut command) = (Vec::with_capacity(size), Cmd::new());
-        for event in events {
-            self.xadd(event, &mut command);
+        for entry in entries {
+            self.xadd(entry, &mut command);
             command.write_packed_command(&mut packed);
         }
         packed
     }
 
-    fn xadd(&self, event: &Event, command: &mut Cmd) {
+    fn xadd(&self, entry: &Entry<'_>, command: &mut Cmd) {
+        let event = entry.event;
         command.clear();
-        command.arg("XADD").arg(&self.stream);
+        command.arg("XADD").arg(entry.key.as_ref());
         if let Some(maxlen) = self.maxlen {
             command.arg("MAXLEN").arg("~").arg(maxlen.get());
         }
@@ -134,39 +163,43 @@ impl Settings {
         }
     }
 
-    /// What a refusal by the server means for the event at `index`.
+    /// What a refusal by the server means for an event.
     ///
     /// Only an event above the server's size limit is at fault itself. Anything
     /// else would meet every event alike and can be put right on the server or in
     /// the manifest, a key of another type (`WRONGTYPE`) and missing rights
     /// included: given up as permanent, a mistake of an operator would turn the
     /// whole flow into dead letters.
-    pub(crate) fn refused(&self, index: usize, error: &ServerError) -> Failure {
+    pub(crate) fn refused(entry: &Entry<'_>, error: &ServerError) -> Failure {
+        let Entry { index, key, .. } = entry;
         let (code, details) = (error.code(), error.details().unwrap_or_default());
         if details.contains("invalid bulk length") {
             let message = "larger than Redis accepts (its setting proto-max-bulk-len)";
-            return Failure::permanent(index, message);
+            return Failure::permanent(*index, message);
         }
         let hint = match code {
             // A command of many or large arguments is refused before its name is read.
             _ if code == "NOAUTH" || details.contains("unauthenticated") => {
                 "; Redis asks for a password, set REDIS_PASSWORD or REDIS_URL".to_owned()
             }
-            "NOPERM" => format!("; allow the user XADD on the key {:?}", self.stream),
-            "WRONGTYPE" => format!("; remove the key {:?} or change REDIS_STREAM", self.stream),
+            "NOPERM" => format!("; allow the user XADD on the key {:?}", key),
+            "WRONGTYPE" => format!("; remove the key {:?} or change REDIS_STREAM", key),
             _ => String::new(),
         };
-        Failure::retryable(index, format!("Redis refused: {code} {details}{hint}"))
+        Failure::retryable(*index, format!("Redis refused: {code} {details}{hint}"))
     }
 
     /// What the loss of the connection means for the events without a reply.
-    pub(crate) fn lost(&self, unanswered: Range<usize>, error: &RedisError) -> Vec<Failure> {
+    pub(crate) fn lost(&self, unanswered: &[Entry<'_>], error: &RedisError) -> Vec<Failure> {
         let message = format!(
             "no acknowledgement from Redis at {}: {}",
             self.address,
             explain(error)
         );
-        Failure::all_retryable(unanswered, message)
+        unanswered
+            .iter()
+            .map(|entry| Failure::retryable(entry.index, message.as_str()))
+            .collect()
     }
 }
 
