@@ -12,10 +12,18 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::redis_server::pid;
-use crate::{components, wait_for};
+use crate::{compiled_code, components, wait_for};
 
-/// A temporary folder to run the program in, with `plugins/` in it.
-pub struct Workspace(TempDir);
+/// A temporary folder to run the program in, with `plugins/` in it, and one for
+/// what the host keeps. Hosts that are started here one after the other are one
+/// machine: each finds what the one before has kept.
+pub struct Workspace {
+    folder: TempDir,
+    /// The hosts' `--data`. It is not in `folder`, where plugins are granted folders.
+    data: PathBuf,
+    /// Holds `data`, unless it was chosen.
+    own_data: Option<TempDir>,
+}
 
 /// A running `backhaul serve`.
 pub struct Host {
@@ -51,14 +59,37 @@ pub fn program() -> PathBuf {
 impl Workspace {
     /// An empty workspace.
     pub fn new() -> Workspace {
+        let data = TempDir::with_prefix("backhaul-data").expect("a temporary folder");
+        Workspace {
+            own_data: Some(data),
+            ..Workspace::with_data(Path::new(""))
+        }
+    }
+
+    /// An empty workspace whose hosts keep what they keep in `data`.
+    pub fn with_data(data: &Path) -> Workspace {
         let folder = TempDir::with_prefix("backhaul-test").expect("a temporary folder");
         fs::create_dir(folder.path().join("plugins")).expect("the plugins folder");
-        Workspace(folder)
+        Workspace {
+            folder,
+            data: data.to_owned(),
+            own_data: None,
+        }
     }
 
     /// The workspace's path.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
+    }
+
+    /// The hosts' data folder.
+    pub fn data(&self) -> &Path {
+        self.own_data.as_ref().map_or(&self.data, TempDir::path)
+    }
+
+    /// The folder of the hosts' journal.
+    pub fn journal(&self) -> PathBuf {
+        self.data().join("journal")
     }
 
     /// Drops a component into the plugins folder as `NAME.wasm`, with a manifest
@@ -103,8 +134,8 @@ impl Workspace {
         })
     }
 
-    /// A command of the program, to be run here. Compiled components are
-    /// shared by all tests of a build.
+    /// A command of the program, to be run here. A host has the data folder of
+    /// this workspace, unless `arguments` name another.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.path());
@@ -114,6 +145,7 @@ impl Workspace {
         for name in ours {
             command.env_remove(name);
         }
+        command.env("BACKHAUL_DATA", self.data());
         command.env("XDG_CACHE_HOME", components::target().join("test-cache"));
         command
     }
@@ -130,6 +162,15 @@ impl Workspace {
 
     /// The same with further arguments.
     pub fn serve_with(&self, arguments: &[&str]) -> Host {
+        let mut host = self.spawn(arguments);
+        host.wait_until_it_listens();
+        compiled_code::keep(self.data());
+        host
+    }
+
+    /// Starts the host, and does not wait until it listens.
+    pub fn spawn(&self, arguments: &[&str]) -> Host {
+        compiled_code::lay_out(&self.path().join("plugins"), self.data());
         let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
         let mut process = self
             .command(&all)
@@ -148,22 +189,12 @@ impl Workspace {
                 }
             }
         });
-        let mut host = Host {
+        Host {
             process,
             address: String::new(),
             log,
             reader: Some(reader),
-        };
-        host.address = wait_for("`listening on`", || {
-            let ended = host.process.try_wait().expect("its state");
-            assert!(ended.is_none(), "the host ended at once:\n{}", host.log());
-            let log = host.log();
-            let line = log
-                .lines()
-                .find_map(|line| line.strip_prefix("listening on "));
-            line.map(str::to_owned)
-        });
-        host
+        }
     }
 }
 
@@ -174,6 +205,19 @@ impl Default for Workspace {
 }
 
 impl Host {
+    /// Waits until it listens, and knows its address from then on.
+    pub fn wait_until_it_listens(&mut self) {
+        self.address = wait_for("`listening on`", || {
+            let ended = self.process.try_wait().expect("its state");
+            assert!(ended.is_none(), "the host ended at once:\n{}", self.log());
+            let log = self.log();
+            let line = log
+                .lines()
+                .find_map(|line| line.strip_prefix("listening on "));
+            line.map(str::to_owned)
+        });
+    }
+
     /// `HOST:PORT`
     pub fn address(&self) -> &str {
         &self.address
@@ -234,6 +278,26 @@ impl Host {
         answer(agent().get(format!("{}{path}", self.url())).call())
     }
 
+    /// Gets a path that does not answer in JSON, for instance `/metrics`: the
+    /// status and the body.
+    pub fn get_text(&self, path: &str) -> (u16, String) {
+        let response = agent().get(format!("{}{path}", self.url())).call();
+        let mut response = response.expect("the host answers");
+        let body = response.body_mut().read_to_string().expect("a body");
+        (response.status().as_u16(), body)
+    }
+
+    /// Posts JSON to a path, for instance `/api/dead/retry`.
+    pub fn post_json(&self, path: &str, body: &serde_json::Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        post(&format!("{}{path}", self.url()), &headers, body.to_string())
+    }
+
+    /// Sends `DELETE` to a path, for instance `/api/backends/NAME`.
+    pub fn delete(&self, path: &str) -> Answer {
+        answer(agent().delete(format!("{}{path}", self.url())).call())
+    }
+
     /// What `GET /api/plugins` says of the plugin called `name`; `None` if it is
     /// not in use.
     pub fn plugin(&self, name: &str) -> Option<serde_json::Value> {
@@ -287,6 +351,12 @@ impl Host {
 
     fn proc(&self, file: &str) -> PathBuf {
         format!("/proc/{}/{file}", self.process.id()).into()
+    }
+
+    /// Ends it at once, as a crash does; returns what it has logged.
+    pub fn kill(mut self) -> String {
+        self.process.kill().expect("the host gets SIGKILL");
+        self.wait().1
     }
 
     /// Asks it to stop, without waiting.

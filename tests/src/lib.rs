@@ -2,19 +2,39 @@
 //! brokers, and the components they are tried with.
 //!
 //! - [`host`]: the `backhaul` program as a child process.
+//! - [`load`]: events posted over several connections, and what became of each post.
+//! - [`oracle`]: judges what arrived by what was posted.
+//! - [`books`]: whether the host's own figures agree, with each other and with that.
+//! - [`proxy`]: what can go wrong between a plugin and its server.
+//! - [`tmpfs`]: a small file system that can be full.
 //! - [`https_server`]: an HTTP and HTTPS server that behaves as it is asked.
+//! - [`webhook_server`]: an HTTP server that keeps what is posted to it.
+//! - [`hostile_server`]: servers that do not speak the protocol they are taken for.
 //! - [`redis_server`]: a real Redis server on a free port.
+//! - [`rabbitmq_server`]: a real RabbitMQ server, and what arrived in its queues.
+//! - [`nats_server`]: a real NATS server with JetStream on a free port.
 //! - [`components`]: the components `cargo xtask` built, and some written by hand.
+//! - [`compiled_code`]: compiled components, kept from one host to the next.
 //! - [`skip`]: how a test says that a server it needs is missing.
 //!
 //! Everything started here is stopped again when its value is dropped, and
 //! listens on loopback only.
 
+pub mod books;
+pub mod compiled_code;
 pub mod components;
 pub mod host;
+pub mod hostile_server;
 pub mod https_server;
+pub mod load;
+pub mod nats_server;
+pub mod oracle;
+pub mod proxy;
+pub mod rabbitmq_server;
 pub mod redis_server;
 pub mod skip;
+pub mod tmpfs;
+pub mod webhook_server;
 
 use std::time::{Duration, Instant};
 

@@ -85,6 +85,15 @@ impl RedisServer {
         }
     }
 
+    /// Ends the server at once, as a crash does. What it has acknowledged it has
+    /// handed to the system.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("redis-server gets SIGKILL");
+            process.wait().expect("redis-server ends");
+        }
+    }
+
     /// Has the server stand still: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);

@@ -13,8 +13,19 @@ use std::io::Write;
 ///
 /// If skipping is not allowed.
 pub fn skip(missing: &str, package: &str) {
+    skip_because(&format!(
+        "{missing} not found (Debian: apt-get install {package})"
+    ));
+}
+
+/// Notes that the running test is skipped, and why.
+///
+/// # Panics
+///
+/// If skipping is not allowed.
+pub fn skip_because(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("{test}: {missing} not found (Debian: apt-get install {package})");
+    let line = format!("{test}: {reason}");
     assert!(
         std::env::var_os("BACKHAUL_TEST_NO_SKIP").is_none(),
         "{line}; nothing may be skipped here"

@@ -170,9 +170,7 @@ fn emit_says_what_is_wrong_and_what_to_do() {
     assert!(refused(&["t", "@nowhere.json", "--to", &url]).contains("nowhere.json cannot be read"));
     assert!(refused(&["", "--to", &url]).contains("`type` is missing or empty"));
     assert!(refused(&["t", "--to", "ftp://x"]).contains("is not a URL"));
-    assert!(
-        refused(&["t", "--to", &url]).contains("503 Service Unavailable): no plugin is loaded")
-    );
+    assert!(refused(&["t", "--to", &url]).contains("no plugin is loaded"));
     let nowhere = format!(
         "http://127.0.0.1:{}",
         backhaul_tests::redis_server::free_port()

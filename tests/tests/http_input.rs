@@ -213,7 +213,7 @@ fn other_paths_and_methods_say_what_there_is() {
         );
         assert_eq!(
             host.get("/health/ready").body,
-            serde_json::json!({ "status": "ready" })
+            serde_json::json!({ "status": "ready", "backends": { "file": "ok" } })
         );
     });
 }
@@ -229,6 +229,7 @@ fn a_host_without_plugins_lives_but_is_not_ready() {
         (ready.status, ready.body["reason"].as_str()),
         (503, Some("no plugin is loaded"))
     );
+    assert_eq!(ready.retry_after.as_deref(), Some("1"));
     let answer = host.post_event("1", "t", "1");
     assert_refused(&answer, 503, "no plugin is loaded");
     assert_eq!(answer.retry_after.as_deref(), Some("1"));

@@ -1,6 +1,7 @@
 //! Events are in a real Redis stream, carried by the `redis-streams` plugin,
 //! also when Redis comes late, goes away, or stands still.
 
+use backhaul_tests::books::wait_until_settled;
 use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::redis_server::RedisServer;
 use backhaul_tests::{components, wait_for};
@@ -97,6 +98,40 @@ fn the_example_manifest_has_four_lines_and_loads() {
         "{}",
         host.log()
     );
+}
+
+#[test]
+fn the_template_says_which_stream_an_event_goes_to() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let workspace = Workspace::new();
+    let manifest = format!(
+        "[grants]\ntcp = [{0:?}]\nenv = {{ REDIS_URL = {1:?}, REDIS_STREAM = \"{{subject}}:{{type}}\" }}\n",
+        redis.address(),
+        redis.url(),
+    );
+    let component = components::plugin("redis-streams");
+    workspace.add_plugin("redis-streams", &component, &manifest);
+    let host = workspace.serve();
+    let event = |id: &str, event_type: &str| {
+        serde_json::json!({
+            "specversion": "1.0", "id": id, "source": "/tests", "type": event_type, "subject": "s",
+        })
+    };
+    let mut without = event("without", "a");
+    without.as_object_mut().unwrap().remove("subject");
+    let batch = [event("1", "a"), without, event("2", "b"), event("3", "a")];
+    let headers = [("content-type", "application/cloudevents-batch+json")];
+    let body = serde_json::to_vec(&batch).unwrap();
+    assert_eq!(host.post(&headers, body).status, 202);
+    wait_for("the entries", || {
+        (redis.len("s:a") == 2 && redis.len("s:b") == 1).then_some(())
+    });
+    assert_eq!(redis.field("s:a", "id"), ["1", "3"]);
+    assert_eq!(redis.field("s:b", "id"), ["2"]);
+    host.wait_for_log("the event lacks what REDIS_STREAM makes a text of, {subject}");
+    assert_delivers_all_and_stops(host);
 }
 
 #[test]
@@ -226,10 +261,11 @@ fn wrong_credentials_are_explained_without_the_password_and_lose_nothing() {
     host.wait_for_log("refused user or password");
     let (status, log) = host.stop();
     assert!(!log.contains("wrong-password"), "{log}");
-    assert_eq!(
-        status.code(),
-        Some(3),
-        "it says that an event was not delivered: {log}"
-    );
-    assert!(log.contains("not delivered: 1 event(s)"), "{log}");
+    assert_eq!(status.code(), Some(0), "it is in the journal: {log}");
+    assert!(log.contains("kept=1"), "{log}");
+
+    workspace.add_plugin("redis-streams", &component, &manifest("right-password"));
+    let host = workspace.serve();
+    assert_eq!(wait_until_settled(&host)[0].delivered, 1);
+    assert_eq!(host.stop().0.code(), Some(0));
 }

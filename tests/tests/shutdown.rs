@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use backhaul_tests::host::Workspace;
+use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::redis_server::RedisServer;
 use backhaul_tests::{components, redis_server, wait_for};
 
@@ -39,14 +39,32 @@ fn sigterm_under_load_delivers_everything_that_was_answered_202() {
     assert_eq!(workspace.file_lines().len(), accepted);
 }
 
-#[test]
-fn what_cannot_be_delivered_in_time_is_counted_and_the_exit_code_says_so() {
-    let workspace = Workspace::new();
+/// A host with 7 events for a server that is not there.
+fn serve_in_vain(workspace: &Workspace, arguments: &[&str]) -> Host {
     let nowhere = format!("127.0.0.1:{}", redis_server::free_port());
     let component = components::plugin("redis-streams");
     workspace.add_plugin("redis-streams", &component, &redis_manifest(&nowhere));
-    let host = workspace.serve_with(&["--drain", "300ms"]);
+    let host = workspace.serve_with(arguments);
     assert_eq!(host.post_batch("a", 7).status, 202);
+    host
+}
+
+#[test]
+fn what_cannot_be_delivered_in_time_is_in_the_journal_and_that_is_no_error() {
+    let workspace = Workspace::new();
+    let host = serve_in_vain(&workspace, &["--drain", "300ms"]);
+    let (status, log) = host.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        log.contains("what was not delivered is in the journal") && log.contains("kept=7"),
+        "{log}"
+    );
+}
+
+#[test]
+fn without_a_journal_what_cannot_be_delivered_is_counted_and_the_exit_code_says_so() {
+    let workspace = Workspace::new();
+    let host = serve_in_vain(&workspace, &["--journal", "off", "--drain", "300ms"]);
     let (status, log) = host.stop();
     assert_eq!(status.code(), Some(3), "{log}");
     assert!(log.contains("not delivered: 7 event(s)"), "{log}");
@@ -78,17 +96,15 @@ fn a_stopping_host_delivers_to_a_redis_that_comes_back_in_time() {
 #[test]
 fn a_second_signal_ends_a_host_that_drains() {
     let workspace = Workspace::new();
-    let nowhere = format!("127.0.0.1:{}", redis_server::free_port());
-    let component = components::plugin("redis-streams");
-    workspace.add_plugin("redis-streams", &component, &redis_manifest(&nowhere));
-    let host = workspace.serve_with(&["--drain", "1h"]);
-    assert_eq!(host.post_batch("a", 7).status, 202);
-    host.terminate();
-    host.wait_for_log("delivering what was accepted");
-    host.terminate();
-    let (status, log) = host.wait();
-    assert_eq!(status.code(), Some(3), "{log}");
-    assert!(log.contains("undelivered=7"), "{log}");
+    for (journal, code) in [("off", 3), ("on", 0)] {
+        let host = serve_in_vain(&workspace, &["--journal", journal, "--drain", "1h"]);
+        host.terminate();
+        host.wait_for_log("delivering what was accepted");
+        host.terminate();
+        let (status, log) = host.wait();
+        assert_eq!(status.code(), Some(code), "{log}");
+        assert!(log.contains("undelivered=7"), "{log}");
+    }
 }
 
 #[test]

@@ -102,9 +102,13 @@ impl Test {
 
 fn test_beside_workspace(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     let sh = &workspace.sh;
-    steps.next("the tests of the guest crate, on this machine's own target");
+    steps.next("the tests of the guest crate and the plugins, on this machine's own target");
     let guests = workspace.in_target("guests");
-    cmd!(sh, "cargo test --manifest-path plugins/Cargo.toml --package backhaul-guest --target-dir {guests}").run()?;
+    cmd!(
+        sh,
+        "cargo test --workspace --manifest-path plugins/Cargo.toml --target-dir {guests}"
+    )
+    .run()?;
     steps.next("the bus without Wasm and HTTP");
     cmd!(sh, "cargo check --package backhaul --no-default-features").run()?;
     Ok(())

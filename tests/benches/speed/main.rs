@@ -6,6 +6,7 @@
 
 mod bus;
 mod http;
+mod journal;
 mod program;
 mod redis;
 mod report;
@@ -45,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         bus::run(&report).await?;
         redis::run(&report).await?;
         http::run(&report).await?;
+        journal::run(&report).await?;
         program::run(&report).await
     })?;
     report.write()

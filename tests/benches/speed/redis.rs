@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use backhaul::wasm::{EnvGrant, Grants, Limits, WasmBackend, WasmEngine};
 use backhaul::{
     AsyncBackend, CloseError, Delivery, DeliveryOptions, EmitError, Event, EventBus, Failure,
+    Journal, JournalOptions, StartAt,
 };
 use backhaul_tests::components;
 use backhaul_tests::redis_server::RedisServer;
@@ -26,7 +27,12 @@ const BATCHES: [(&str, usize, usize); 3] = [
 ];
 
 pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
-    let names = ["emit-to-redis", "redis-latency-p50", "redis-latency-p99"];
+    let names = [
+        "emit-to-redis",
+        "durable-to-redis",
+        "redis-latency-p50",
+        "redis-latency-p99",
+    ];
     let mut all = BATCHES.iter().map(|(name, ..)| *name).chain(names);
     if !all.any(|name| report.wants(name)) {
         return Ok(());
@@ -68,14 +74,37 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     if report.wants("emit-to-redis") {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let ours = emitted(&redis, backend(1).await?, 500_000).await?;
+            let delivery = Delivery::new(backend(1).await?, DeliveryOptions::default());
+            let ours = emitted(&redis, delivery, 4).await?;
             rounds.push((
                 ours,
-                tokio::task::block_in_place(|| redis_benchmark(&redis, 500_000))?,
+                tokio::task::block_in_place(|| redis_benchmark(&redis, EMITTED))?,
             ));
         }
         let note = "bus, delivery and component, one instance; theirs: redis-benchmark -P 256 -c 1";
         report.compare("emit-to-redis", "events/s", Better::Higher, &rounds, note);
+    }
+    if report.wants("durable-to-redis") {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            // Where the benchmarks are built is a disk.
+            let folder = tempfile::tempdir_in(components::target())?;
+            let journal = Journal::open(folder.path(), JournalOptions::default())?;
+            let options = DeliveryOptions::default();
+            let durable = journal.delivery(backend(1).await?, options, StartAt::Now, &[])?;
+            let ours = emitted(&redis, durable, 256).await?;
+            let in_memory = Delivery::new(backend(1).await?, options);
+            rounds.push((ours, emitted(&redis, in_memory, 256).await?));
+        }
+        let note =
+            "256 tasks, journal, delivery and component, one instance; theirs: the same in memory";
+        report.compare(
+            "durable-to-redis",
+            "events/s",
+            Better::Higher,
+            &rounds,
+            note,
+        );
     }
     if report.wants("redis-latency-p50") || report.wants("redis-latency-p99") {
         let mut rounds = Vec::new();
@@ -163,18 +192,20 @@ fn xadd(event: &Event) -> redis::Cmd {
     command
 }
 
-/// Emits from four tasks until everything is delivered.
-async fn emitted(redis: &RedisServer, backend: WasmBackend, events: usize) -> anyhow::Result<f64> {
-    const PRODUCERS: usize = 4;
+/// How many events are emitted in a round.
+const EMITTED: usize = 500_000;
+
+/// Emits from so many tasks until everything is delivered.
+async fn emitted(redis: &RedisServer, delivery: Delivery, tasks: usize) -> anyhow::Result<f64> {
     flush(redis)?;
-    let bus = EventBus::with_backend(Delivery::new(backend, DeliveryOptions::default()));
+    let bus = EventBus::with_backend(delivery);
     bus.forward("*".parse()?);
     let started = Instant::now();
     let mut emitting = tokio::task::JoinSet::new();
-    for _ in 0..PRODUCERS {
+    for task in 0..tasks {
         let bus = bus.clone();
         emitting.spawn(async move {
-            for _ in 0..events / PRODUCERS {
+            for _ in (task..EMITTED).step_by(tasks) {
                 let event = event();
                 while let Err(error) = bus.emit(event.clone()).await {
                     assert!(matches!(error, EmitError::QueueFull { .. }), "{error}");
@@ -185,8 +216,8 @@ async fn emitted(redis: &RedisServer, backend: WasmBackend, events: usize) -> an
     }
     emitting.join_all().await;
     bus.close(Duration::from_secs(60)).await?;
-    let rate = events as f64 / started.elapsed().as_secs_f64();
-    check(redis, events)?;
+    let rate = EMITTED as f64 / started.elapsed().as_secs_f64();
+    check(redis, EMITTED)?;
     Ok(rate)
 }
 

@@ -1,9 +1,11 @@
 //! Manifests that are wrong: the plugin is refused with file, line and key.
 
+use backhaul::plugins::{PluginHost, PluginHostOptions};
+use backhaul::{Journal, JournalOptions};
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
 
-use crate::{add_good, assert_says, refusal};
+use crate::{add_good, assert_says, engine, refusal};
 
 /// A manifest, the line it is wrong in, and what is said of it.
 const WRONG: [(&str, &str, &[&str]); 15] = [
@@ -182,4 +184,42 @@ fn the_host_starts_and_names_the_wrong_line() {
     assert_eq!(host.post_event("1", "after:signup", "1").status, 202);
     let (status, _) = host.stop();
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_plugin_may_not_see_the_journal() {
+    let workspace = Workspace::new();
+    let folder = workspace.path().to_owned();
+    let journal = Journal::open(&folder.join("data/journal"), JournalOptions::default()).unwrap();
+    std::fs::create_dir(folder.join("data/out")).unwrap();
+    std::os::unix::fs::symlink(folder.join("data"), folder.join("link")).unwrap();
+    let load = async |host: &str| {
+        let host = folder.join(host).display().to_string();
+        let grant = format!("[grants]\nfiles = [{{ host = \"{host}\", guest = \"/d\" }}]");
+        workspace.add_bytes("reader", &guest(), &grant);
+        let options = PluginHostOptions {
+            journal: Some(journal.clone()),
+            ..PluginHostOptions::default()
+        };
+        let loaded = PluginHost::with_options(&folder.join("plugins"), &engine(), options);
+        loaded.start().await.unwrap();
+        loaded
+            .refused()
+            .pop()
+            .map(|refused| refused.reason.to_string())
+    };
+    for host in [
+        "data/journal",
+        "data",
+        "data/journal/events",
+        "link/journal",
+    ] {
+        let reason = load(host).await.unwrap_or_default();
+        assert_says(
+            &reason,
+            &["reader.toml", "the journal", "not granted"],
+            host,
+        );
+    }
+    assert_eq!(load("data/out").await, None);
 }

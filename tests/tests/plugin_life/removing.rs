@@ -58,14 +58,18 @@ fn a_host_that_stops_waits_for_a_plugin_that_was_removed_just_before() {
 
 #[test]
 fn a_removed_plugin_that_cannot_deliver_is_reported() {
-    let scene = Scene::with_a();
-    // Without the grant it can note nothing, and traps.
-    scene.put("a.toml", "");
-    let host = scene.0.serve_with(&["--drain", "300ms"]);
-    assert_eq!(host.post_batch("a", 3).status, 202);
-    fs::remove_file(scene.file("a.wasm")).unwrap();
-    host.wait_for_log("not delivered: 3 event(s)");
-    assert!(host.plugin("note-life").is_none());
+    for (journal, report) in [("off", "not delivered: 3 event(s)"), ("on", "kept=3")] {
+        let scene = Scene::with_a();
+        // Without the grant it can note nothing, and traps.
+        scene.put("a.toml", "");
+        let host = scene
+            .0
+            .serve_with(&["--journal", journal, "--drain", "300ms"]);
+        assert_eq!(host.post_batch("a", 3).status, 202);
+        fs::remove_file(scene.file("a.wasm")).unwrap();
+        host.wait_for_log(report);
+        assert!(host.plugin("note-life").is_none());
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn a_variable_of_the_host_is_seen_by_the_plugin_it_is_granted_to_and_shown_to_no
     );
     let host = workspace.serve();
     assert_eq!(host.post_event("1", "after:signup", "1").status, 202);
-    host.wait_for_log(r#"("PATH_OF_HOST", "***")"#);
+    host.wait_for_log(r#"(\"PATH_OF_HOST\", \"***\")"#);
     let (_, log) = host.stop();
     assert!(!log.contains(&std::env::var("PATH").unwrap()), "{log}");
 }
