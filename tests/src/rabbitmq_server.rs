@@ -139,7 +139,7 @@ impl RabbitMqServer {
             .expect("rabbitmq-server starts");
         self.process = Some(process);
         let deadline = Instant::now() + Duration::from_secs(90);
-        while self.try_connect().is_err() {
+        while !self.answers() {
             let ended = self
                 .process
                 .as_mut()
@@ -303,9 +303,24 @@ impl RabbitMqServer {
         kill_process(pid(process), signal).expect("rabbitmq-server gets a signal");
     }
 
+    /// Whether it lets a client in. One that is starting may take a connection and
+    /// say nothing on it, ever.
+    fn answers(&self) -> bool {
+        let (url, properties) = (self.url(), ConnectionProperties::default());
+        let connected = self.runtime.block_on(async {
+            let connecting = Connection::connect(&url, properties);
+            tokio::time::timeout(Duration::from_secs(5), connecting).await
+        });
+        matches!(connected, Ok(Ok(_)))
+    }
+
     fn try_connect(&self) -> lapin::Result<Connection> {
         let (url, properties) = (self.url(), ConnectionProperties::default());
-        self.runtime.block_on(Connection::connect(&url, properties))
+        let connected = self.runtime.block_on(async {
+            let connecting = Connection::connect(&url, properties);
+            tokio::time::timeout(crate::PATIENCE, connecting).await
+        });
+        connected.expect("rabbitmq-server answers")
     }
 
     fn with_channel<T>(
