@@ -384,7 +384,7 @@ fn what_is_refused_of_files_is_logged_with_the_path_and_once() {
         symlink("/etc/passwd", folder.join("link")).unwrap();
         let host = folder.display();
         let manifest = format!(
-            "events = [\"order:*\"]\n[grants]\nfiles = [{{ host = \"{host}\", guest = \"/in\" }}]\n"
+            "events = [\"order:*\"]\n[grants]\nfiles = [{{ host = \"{host}\", guest = \"/in\" }}]\n[limits]\nbatch = 1\n"
         );
         workspace.add_plugin("files", &components::test_guest(guest), &manifest);
         let program = workspace.serve();
@@ -412,7 +412,7 @@ fn what_is_refused_of_files_is_logged_with_the_path_and_once() {
             ),
         ];
         for (order, line) in &orders {
-            // One more: of a batch, this guest does only the first order.
+            // Alone: of a batch, this guest does only the first order.
             for _ in 0..2 {
                 program.post_event(order, "order:files", order);
             }
