@@ -3,8 +3,8 @@
 //! One append for each event, however many backends it goes to; each backend has
 //! its own position. `log` keeps records and knows nothing of events; `commit`
 //! is the one thread that writes it; `feed` is what a delivery reads from, out of
-//! memory (`recent`) or the log; `backends` and `position` keep how far each has
-//! come, `known` shows it; `dead` keeps the dead letters. All of it stands on
+//! memory (`recent`) or the log; `backends`, `progress` and `position` keep how far each
+//! has come, `known` shows it; `dead` keeps the dead letters. All of it stands on
 //! `disk`, so that tests can cut the power.
 //!
 //! Invariants:
