@@ -69,7 +69,7 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
         let (ready, memory) = tokio::task::block_in_place(|| start_with_backlog(disk.path()))?;
         let note = format!("`backhaul serve` with {BACKLOG} undelivered events: until it is ready");
         report.figure("journal-start-1m", "ms", &[ready], &note);
-        let note = "its resident memory 2 s later, while the plugin takes none";
+        let note = "its resident memory 2 s later, while it delivers them";
         report.figure("journal-start-1m-memory", "MB", &[memory], note);
     }
     Ok(())

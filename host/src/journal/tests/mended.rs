@@ -1,4 +1,4 @@
-//! What once went wrong: each of these was seen to fail.
+//! What once went wrong, case by case.
 
 use super::super::model_disk::{Fault, Rng};
 use super::*;
@@ -54,6 +54,7 @@ async fn what_is_settled_makes_room_for_a_large_event() {
     world.open();
     emit_soon(&mut world, 600_000).await;
 }
+
 #[tokio::test]
 async fn a_backend_that_never_met_its_first_event_holds_nothing_when_it_is_away() {
     let mut world = World::new(102);
@@ -81,6 +82,7 @@ async fn a_backend_that_never_met_its_first_event_holds_nothing_when_it_is_away(
         one.settle(&seqs(&e), Outcome::Delivered);
     }
 }
+
 #[tokio::test]
 async fn damage_that_was_met_is_written_off_after_a_restart_too() {
     let world = damaged_then_restart(103).await;
@@ -98,6 +100,7 @@ async fn damage_that_was_met_is_written_off_after_a_restart_too() {
         (100, 99, 1, 0)
     );
 }
+
 #[tokio::test]
 async fn a_retry_of_nothing_says_nothing_of_the_disk() {
     let mut world = World::new(105);
@@ -113,6 +116,7 @@ async fn a_retry_of_nothing_says_nothing_of_the_disk() {
         .unwrap();
     assert_eq!(world.journal().status().state, JournalState::Failing);
 }
+
 #[tokio::test]
 async fn a_letter_of_the_history_is_counted_once() {
     let mut world = World::new(106);
@@ -151,6 +155,7 @@ async fn a_letter_of_the_history_is_counted_once() {
         (3, 2, 1, 0)
     );
 }
+
 #[tokio::test]
 async fn nothing_is_removed_whose_settlement_is_not_on_disk() {
     let mut world = World::new(110);
@@ -184,6 +189,7 @@ async fn nothing_is_removed_whose_settlement_is_not_on_disk() {
         "records went whose settlement was not on disk"
     );
 }
+
 #[tokio::test]
 async fn a_whole_record_that_is_no_event_is_counted() {
     let mut world = World::new(111);
@@ -218,6 +224,7 @@ async fn a_whole_record_that_is_no_event_is_counted() {
         "it is silently skipped"
     );
 }
+
 #[tokio::test]
 async fn a_position_that_was_synced_outlives_a_power_cut() {
     let mut lost = 0;
@@ -253,6 +260,7 @@ async fn a_position_that_was_synced_outlives_a_power_cut() {
     assert_eq!(lost, 0);
     let _ = Fault::Io;
 }
+
 #[tokio::test]
 async fn a_flipped_bit_in_the_list_of_backends_loses_nothing() {
     let mut world = World::new(116);
@@ -285,6 +293,7 @@ async fn a_flipped_bit_in_the_list_of_backends_loses_nothing() {
         "an accepted event is gone"
     );
 }
+
 #[test]
 fn backends_that_are_entered_at_once_are_all_known() {
     for round in 0..200 {
@@ -306,6 +315,7 @@ fn backends_that_are_entered_at_once_are_all_known() {
         }
     }
 }
+
 #[tokio::test]
 async fn one_event_that_stays_costs_no_other_a_second_delivery() {
     let mut world = World::new(107);
