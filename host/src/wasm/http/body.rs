@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
@@ -19,12 +20,17 @@ use super::pool::Lease;
 pub(super) const MAX_RESPONSE_BODY: u64 = 64 << 20;
 
 /// A request's body, which tells when the host is done with it.
+///
+/// A server may answer before it has read everything. What the guest still
+/// writes then is thrown away: were its stream closed instead, most HTTP clients
+/// in guests would report that, and never look at the answer.
 pub(super) struct RequestBody {
-    body: WasiBody,
+    /// `None` after its end.
+    body: Option<WasiBody>,
     /// Whether all of it has been handed over; shared with the response.
     sent: Arc<AtomicBool>,
-    /// Dropped when this is.
-    _done: oneshot::Sender<()>,
+    /// Dropped when the guest has no more to write. `None` after that.
+    done: Option<oneshot::Sender<()>>,
 }
 
 impl RequestBody {
@@ -34,9 +40,9 @@ impl RequestBody {
         let sent = Arc::new(AtomicBool::new(false));
         let (done, wait) = oneshot::channel();
         let body = RequestBody {
-            body,
+            body: Some(body),
             sent: sent.clone(),
-            _done: done,
+            done: Some(done),
         };
         (body, sent, wait)
     }
@@ -45,6 +51,17 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.sent.store(true, Ordering::Release);
+        let (Some(mut body), done) = (self.body.take(), self.done.take()) else {
+            return;
+        };
+        // Not there while the host stops; then no guest runs that could mind.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Ends with the guest's stream, and so at the latest with the instance.
+            runtime.spawn(async move {
+                while let Some(Ok(_unread)) = body.frame().await {}
+                drop(done);
+            });
+        }
     }
 }
 
@@ -56,15 +73,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = frame {
+            self.body = None;
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(WasiBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.body.as_ref().map(WasiBody::size_hint);
+        rest.unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }
 

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::Rules;
 use super::body::{RequestBody, ResponseBody};
+use super::last_word::LastWord;
 use super::origin::HttpGrant;
 use super::pool::{Connection, Lease, Pool};
 use super::tls;
@@ -180,7 +181,7 @@ where
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let (sender, connection) = builder
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(LastWord::new(stream)))
         .await
         .map_err(|error| failed(&error))?;
     let driver = tokio::spawn(async move {

@@ -3,12 +3,13 @@
 //!
 //! Wasmtime has the interfaces and the guest's resources; what it does with a
 //! request is decided here. `Outgoing` checks the request, `client` sends it
-//! over connections that `pool` keeps, with `tls` where the origin has it, and
-//! `body` bounds what comes back. Redirects are not followed: the guest's own
+//! over connections that `pool` keeps, with `tls` where the origin has it,
+//! `last_word` sees to it that an answer is read, and `body` bounds what comes back. Redirects are not followed: the guest's own
 //! next request is checked like any other. Nothing here serves requests.
 
 mod body;
 mod client;
+mod last_word;
 mod origin;
 mod pool;
 mod tls;
