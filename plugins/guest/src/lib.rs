@@ -38,6 +38,7 @@
 //! - [`Failure`] and [`PublishError`]: how an event that was not published is
 //!   reported.
 //! - [`setting`] and its relatives: configuration from the manifest.
+//! - [`connect`]: a TCP connection within a deadline.
 //! - [`mod@template`]: routing keys and names made of an event's attributes.
 //!
 //! The records are generated from the contract in `wit/backend.wit`, which has
@@ -47,6 +48,7 @@
 pub mod backend;
 mod bindings;
 mod cloudevent;
+mod connect;
 mod event;
 mod failure;
 mod headers;
@@ -58,6 +60,7 @@ pub mod template;
 pub use backend::{AsyncBackend, Backend, OpenError};
 pub use bindings::blocking::backhaul::backend::types::{Event, Failure, PublishError, Timestamp};
 pub use cloudevent::cloudevent_lines;
+pub use connect::connect;
 pub use event::Rfc3339;
 pub use headers::percent_encoded;
 pub use setting::{SettingError, parsed_setting, setting, setting_or};

@@ -3,13 +3,12 @@
 use crate::ack::{self, Answer};
 use crate::settings::{Login, Settings};
 use crate::wire::{Frame, Lost, Message, Wire};
-use backhaul_guest::{OpenError, PublishError};
+use backhaul_guest::{OpenError, PublishError, connect};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// For a connection, and for all of the login. With the default of `NATS_TIMEOUT`
@@ -62,7 +61,7 @@ impl Connection {
     pub(crate) fn open(settings: &Settings) -> Result<Self, OpenError> {
         let address = &settings.address;
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let stream = connect(address, deadline).map_err(|error| {
+        let stream = connect(address.as_str(), deadline).map_err(|error| {
             format!("cannot connect to NATS at {address}; is it running, and {address} granted as tcp? {error}")
         })?;
         let inbox = format!("_INBOX.{:016x}{:016x}.", random(), random());
@@ -258,27 +257,6 @@ fn login<'a>(login: &'a Login, nonce: Option<&str>) -> Connect<'a> {
         }
     }
     connect
-}
-
-fn connect(address: &str, deadline: Instant) -> std::io::Result<TcpStream> {
-    let mut error = std::io::Error::other("the name has no address");
-    for address in address.to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        let connected = TcpStream::connect_timeout(&address, left).and_then(|stream| {
-            // Under WASI a refused connection may look like one until it is used.
-            stream.peer_addr()?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(failed) => error = failed,
-        }
-    }
-    Err(error)
 }
 
 /// Enough for inboxes not to meet; they are no secret.

@@ -4,9 +4,10 @@
 //! wait goes past its deadline, however slowly the bytes come.
 
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
+use backhaul_guest::connect;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// The frame's type, channel and length before what it holds, and its end.
@@ -49,20 +50,7 @@ pub(crate) enum Broken {
 
 impl Frames {
     pub(crate) fn connect(host: &str, port: u16, deadline: Instant) -> Result<Self, Broken> {
-        let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in (host, port).to_socket_addrs()? {
-            // WASI's sockets do not always say here that nobody listens.
-            let stream = TcpStream::connect_timeout(&address, remaining(deadline)?)
-                .and_then(|stream| stream.peer_addr().map(|_| stream));
-            match stream {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(Self::new(stream));
-                }
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed.into())
+        Ok(Self::new(connect((host, port), deadline)?))
     }
 
     pub(crate) fn new(stream: TcpStream) -> Self {
