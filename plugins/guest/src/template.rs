@@ -89,6 +89,12 @@ impl Template {
         })
     }
 
+    /// Whether events have a say in the text: without fields it is the same for all.
+    pub fn has_fields(&self) -> bool {
+        let is_field = |piece: &Piece| matches!(piece, Piece::Field { .. });
+        self.pieces.iter().any(is_field)
+    }
+
     /// The text for this event.
     ///
     /// # Errors
@@ -258,6 +264,14 @@ mod tests {
             ("{{type}}", "{type}"),
         ] {
             assert_eq!(filled(template, &event).as_deref(), Ok(text), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_template_without_fields_is_told_from_others() {
+        for (template, has_fields) in [("", false), ("{{a}}", false), ("a.{type}", true)] {
+            let template = Template::parse("KEY", template).unwrap();
+            assert_eq!(template.has_fields(), has_fields);
         }
     }
 
