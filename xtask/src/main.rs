@@ -8,6 +8,7 @@ mod debian_std;
 mod first_run;
 mod fuzz;
 mod run;
+mod servers;
 mod step;
 mod test;
 mod wasm_target;
@@ -34,6 +35,7 @@ enum Chore {
     Plugins(components::Plugins),
     Bench(bench::Bench),
     Fuzz(fuzz::Fuzz),
+    Servers(servers::Servers),
     Ci(ci::Ci),
 }
 
@@ -57,6 +59,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Chore::Plugins(plugins) => plugins.execute(&workspace),
         Chore::Bench(bench) => bench.execute(&workspace),
         Chore::Fuzz(fuzz) => fuzz.execute(&workspace),
+        Chore::Servers(servers) => servers.execute(&workspace),
         Chore::Ci(ci) => ci.execute(&workspace),
     }
 }
