@@ -13,6 +13,7 @@
 //! - [`redis_server`]: a real Redis server on a free port.
 //! - [`rabbitmq_server`]: a real RabbitMQ server, and what arrived in its queues.
 //! - [`nats_server`]: a real NATS server with JetStream on a free port.
+//! - [`kafka_server`]: a real Apache Kafka broker, and what is in its topics.
 //! - [`components`]: the components `cargo xtask` built, and some written by hand.
 //! - [`compiled_code`]: compiled components, kept from one host to the next.
 //! - [`skip`]: how a test says that a server it needs is missing.
@@ -26,6 +27,7 @@ pub mod components;
 pub mod host;
 pub mod hostile_server;
 pub mod https_server;
+pub mod kafka_server;
 pub mod load;
 pub mod nats_server;
 pub mod oracle;
