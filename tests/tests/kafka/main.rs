@@ -2,6 +2,10 @@
 //! when the broker comes late, goes away, or its answers are lost.
 
 mod delivery;
+mod faults;
+mod hostile;
+mod login;
+mod refusals;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,6 +27,12 @@ fn workspace(address: &str, env: &str) -> Workspace {
     workspace
 }
 
+/// The same with a topic.
+fn workspace_for(server: &KafkaServer, topic: &str, env: &str) -> Workspace {
+    let env = format!("KAFKA_TOPIC = \"{topic}\"\n{env}");
+    workspace(&server.address(), &env)
+}
+
 /// A topic that no other test has.
 fn topic(server: &KafkaServer, partitions: i32) -> String {
     static TOPICS: AtomicUsize = AtomicUsize::new(0);
@@ -34,6 +44,12 @@ fn topic(server: &KafkaServer, partitions: i32) -> String {
 fn wait_for_messages(server: &KafkaServer, topic: &str, count: usize) {
     wait_for(&format!("{count} messages"), || {
         (server.count(topic) >= count).then_some(())
+    });
+}
+
+fn wait_for_delivery(host: &Host, count: u64) {
+    wait_for(&format!("{count} deliveries"), || {
+        (the_book(host).delivered >= count).then_some(())
     });
 }
 
