@@ -22,7 +22,11 @@ mod produce;
 mod producer;
 mod records;
 mod scram;
+#[cfg(test)]
+mod scripted;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod verdict;
 mod wire;
