@@ -269,3 +269,121 @@ fn wrong_credentials_are_explained_without_the_password_and_lose_nothing() {
     assert_eq!(wait_until_settled(&host)[0].delivered, 1);
     assert_eq!(host.stop().0.code(), Some(0));
 }
+
+#[test]
+fn a_user_of_an_acl_writes_to_the_database_of_the_url_and_to_granted_keys_alone() {
+    let acl = "ada on >secret ~granted ~ungranted +ping +select +xadd".split(' ');
+    let user = "--user".to_owned();
+    let arguments: Vec<&str> = std::iter::once(user.as_str()).chain(acl).collect();
+    let Some(redis) = RedisServer::with(&arguments) else {
+        return;
+    };
+    let workspace = Workspace::new();
+    let manifest = |rights: &str| {
+        redis::cmd("ACL")
+            .arg(&["SETUSER", "ada", "resetkeys", rights])
+            .query::<()>(&mut redis.connect())
+            .expect("ACL SETUSER");
+        format!(
+            "[grants]\ntcp = [{0:?}]\n[grants.env]\nREDIS_URL = \"redis://ada@{0}/3\"\nREDIS_PASSWORD = \"secret\"\nREDIS_STREAM = \"granted\"\n",
+            redis.address(),
+        )
+    };
+    let component = components::plugin("redis-streams");
+    workspace.add_plugin("redis-streams", &component, &manifest("~ungranted"));
+    let host = workspace.serve();
+    assert_eq!(host.post_event("1", "t", "1").status, 202);
+    host.wait_for_log("allow the user XADD on the key");
+    manifest("~granted");
+    wait_until_settled(&host);
+    let mut connection = redis.connect();
+    redis::cmd("SELECT")
+        .arg(3)
+        .query::<()>(&mut connection)
+        .expect("SELECT");
+    let length: usize = redis::cmd("XLEN")
+        .arg("granted")
+        .query(&mut connection)
+        .expect("XLEN");
+    assert_eq!(length, 1);
+    assert!(redis.is_empty("granted"), "in another database");
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn a_stream_is_trimmed_by_length_or_by_age() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    // Redis trims whole nodes of its tree; with nodes of one entry, exactly.
+    redis::cmd("CONFIG")
+        .arg(&["SET", "stream-node-max-entries", "1"])
+        .query::<()>(&mut redis.connect())
+        .expect("CONFIG SET");
+    // An entry of the year 2001.
+    for stream in ["by-length", "by-age"] {
+        redis::cmd("XADD")
+            .arg(&[stream, "1000000000000-0", "id", "old"])
+            .query::<()>(&mut redis.connect())
+            .expect("XADD");
+    }
+    let workspace = Workspace::new();
+    for (name, setting) in [
+        ("by-length", "REDIS_MAXLEN = \"3\""),
+        ("by-age", "REDIS_MAXAGE = \"30days\""),
+    ] {
+        let manifest = format!(
+            "name = {name:?}\n[grants]\ntcp = [{0:?}]\n[grants.env]\nREDIS_URL = {1:?}\nREDIS_STREAM = {name:?}\n{setting}\n",
+            redis.address(),
+            redis.url(),
+        );
+        workspace.add_plugin(name, &components::plugin("redis-streams"), &manifest);
+    }
+    let host = workspace.serve();
+    assert_eq!(host.post_batch("e", 5).status, 202);
+    wait_until_settled(&host);
+    assert_eq!(redis.field("by-length", "id"), ["e-2", "e-3", "e-4"]);
+    assert_eq!(redis.field("by-age", "id"), ids("e", 5));
+    assert_delivers_all_and_stops(host);
+}
+
+#[test]
+fn a_redirect_of_a_cluster_is_refused_with_what_to_do_and_loses_nothing() {
+    let cluster = ["--cluster-enabled", "yes"];
+    let (Some(node), Some(other)) = (RedisServer::with(&cluster), RedisServer::with(&cluster))
+    else {
+        return;
+    };
+    let run = |server: &RedisServer, command: &[&str]| {
+        redis::cmd("CLUSTER")
+            .arg(command)
+            .query::<redis::Value>(&mut server.connect())
+            .expect("CLUSTER")
+    };
+    // All slots are the other's; both know that once they have met.
+    run(&other, &["ADDSLOTSRANGE", "0", "16383"]);
+    let (host, port) = other.address().split_once(':').map(owned).expect("a port");
+    run(&node, &["MEET", &host, &port]);
+    wait_for("the cluster", || {
+        let info = run(&node, &["INFO"]);
+        format!("{info:?}")
+            .contains("cluster_state:ok")
+            .then_some(())
+    });
+    let workspace = workspace(&node, "");
+    let host = workspace.serve();
+    assert_eq!(host.post_event("1", "t", "1").status, 202);
+    host.wait_for_log("Redirects are not followed: name that node in REDIS_URL");
+    let to_the_other = manifest(&other, "");
+    workspace.add_plugin(
+        "redis-streams",
+        &components::plugin("redis-streams"),
+        &to_the_other,
+    );
+    wait_for_entries(&other, 1);
+    assert_delivers_all_and_stops(host);
+}
+
+fn owned((host, port): (&str, &str)) -> (String, String) {
+    (host.to_owned(), port.to_owned())
+}

@@ -1,5 +1,7 @@
 //! Backend `redis-streams`: adds each event to a Redis stream with `XADD`.
+mod refusal;
 mod settings;
+mod trimming;
 
 use backhaul_guest::{Backend, Event, Failure, OpenError};
 use redis::{Connection, Value};
@@ -26,7 +28,7 @@ impl Backend for RedisStreams {
         let _ = chunks.try_for_each(|xadds| connection.send_packed_command(&xadds));
         for (position, entry) in entries.iter().enumerate() {
             match connection.recv_response() {
-                Ok(Value::ServerError(error)) => failures.push(Settings::refused(entry, &error)),
+                Ok(Value::ServerError(error)) => failures.push(refusal::of(entry, &error)),
                 Ok(_) => {}
                 Err(error) => {
                     failures.extend(settings.lost(&entries[position..], &error));

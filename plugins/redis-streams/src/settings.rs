@@ -1,5 +1,5 @@
 //! What `redis-streams` takes from its environment, and what follows from it:
-//! how to connect, how an event becomes an `XADD`, what a refusal means.
+//! how to connect, and how an event becomes an `XADD`.
 //!
 //! | setting | meaning | default |
 //! | --- | --- | --- |
@@ -7,6 +7,7 @@
 //! | `REDIS_PASSWORD` | takes the place of the URL's, so that it can come from a file | none |
 //! | `REDIS_STREAM` | template of the stream's key, for instance `events:{type}` | `backhaul:events` |
 //! | `REDIS_MAXLEN` | entries to keep, at least 1; Redis trims in steps (`MAXLEN ~`) | no trimming |
+//! | `REDIS_MAXAGE` | instead: how long to keep an entry (`MINID ~`) | no trimming |
 //! | `REDIS_FIELDS` | fields of an entry: `attributes` or `cloudevent` | `attributes` |
 //!
 //! With `attributes` an entry has the fields `id`, `type`, `source`, `time` and
@@ -14,15 +15,11 @@
 //! other attributes the event has. With `cloudevent` it has `type`, to filter by
 //! without parsing, and `event`, the event in CloudEvents' JSON format.
 
-use backhaul_guest::{
-    Event, Failure, OpenError, SettingError, Template, parsed_setting, setting, setting_or,
-};
+use crate::trimming::Trimming;
+use backhaul_guest::{Event, Failure, OpenError, SettingError, Template, setting, setting_or};
 use redis::{Client, Cmd, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisWrite};
-use redis::{
-    ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, ServerError,
-};
+use redis::{ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, RedisResult};
 use std::borrow::Cow;
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// For connecting, and for each of the (at most two) replies while logging in.
@@ -42,7 +39,7 @@ pub(crate) struct Settings {
     /// Host and port, for messages; a URL may hold a password.
     address: String,
     stream: Template,
-    maxlen: Option<NonZeroU64>,
+    trimming: Trimming,
     fields: Fields,
 }
 
@@ -50,7 +47,7 @@ pub(crate) struct Settings {
 pub(crate) struct Entry<'a> {
     /// Of the event in the batch.
     pub(crate) index: usize,
-    key: Cow<'a, str>,
+    pub(crate) key: Cow<'a, str>,
     event: &'a Event,
 }
 
@@ -82,7 +79,7 @@ impl Settings {
             client: Client::open(info)
                 .map_err(|_| SettingError::invalid_secret("REDIS_URL", "a Redis address"))?,
             stream: Template::from_setting("REDIS_STREAM", "backhaul:events")?,
-            maxlen: parsed_setting("REDIS_MAXLEN", "a whole number of entries, at least 1")?,
+            trimming: Trimming::from_env()?,
             fields,
         })
     }
@@ -148,9 +145,7 @@ impl Settings {
         let event = entry.event;
         command.clear();
         command.arg("XADD").arg(entry.key.as_ref());
-        if let Some(maxlen) = self.maxlen {
-            command.arg("MAXLEN").arg("~").arg(maxlen.get());
-        }
+        self.trimming.write_options(command);
         command.arg("*");
         match self.fields {
             Fields::Attributes => attribute_fields(event, command),
@@ -161,32 +156,6 @@ impl Settings {
                 command.arg("event").arg(json);
             }
         }
-    }
-
-    /// What a refusal by the server means for an event.
-    ///
-    /// Only an event above the server's size limit is at fault itself. Anything
-    /// else would meet every event alike and can be put right on the server or in
-    /// the manifest, a key of another type (`WRONGTYPE`) and missing rights
-    /// included: given up as permanent, a mistake of an operator would turn the
-    /// whole flow into dead letters.
-    pub(crate) fn refused(entry: &Entry<'_>, error: &ServerError) -> Failure {
-        let Entry { index, key, .. } = entry;
-        let (code, details) = (error.code(), error.details().unwrap_or_default());
-        if details.contains("invalid bulk length") {
-            let message = "larger than Redis accepts (its setting proto-max-bulk-len)";
-            return Failure::permanent(*index, message);
-        }
-        let hint = match code {
-            // A command of many or large arguments is refused before its name is read.
-            _ if code == "NOAUTH" || details.contains("unauthenticated") => {
-                "; Redis asks for a password, set REDIS_PASSWORD or REDIS_URL".to_owned()
-            }
-            "NOPERM" => format!("; allow the user XADD on the key {:?}", key),
-            "WRONGTYPE" => format!("; remove the key {:?} or change REDIS_STREAM", key),
-            _ => String::new(),
-        };
-        Failure::retryable(*index, format!("Redis refused: {code} {details}{hint}"))
     }
 
     /// What the loss of the connection means for the events without a reply.
