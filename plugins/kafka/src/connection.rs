@@ -33,7 +33,8 @@ const PRODUCE_VERSIONS: RangeInclusive<i16> = 3..=8;
 
 pub(crate) struct Connection {
     pub(crate) wire: Wire,
-    produce_version: i16,
+    /// The produce request, in the newest version both sides know.
+    pub(crate) produce: Api,
 }
 
 impl Connection {
@@ -41,7 +42,10 @@ impl Connection {
     pub(crate) fn open(wire: Wire, login: Option<&Login>, deadline: Instant) -> Result<Self, Lost> {
         let mut connection = Self {
             wire,
-            produce_version: 0,
+            produce: Api {
+                key: PRODUCE,
+                version: *PRODUCE_VERSIONS.start(),
+            },
         };
         connection.find_versions(deadline)?;
         if let Some(login) = login {
@@ -59,13 +63,6 @@ impl Connection {
     ) -> Result<Vec<u8>, Lost> {
         let number = self.wire.send(api, body)?;
         self.wire.receive(number, deadline)
-    }
-
-    pub(crate) fn produce(&self) -> Api {
-        Api {
-            key: PRODUCE,
-            version: self.produce_version,
-        }
     }
 
     /// What a broker knows of these topics; a topic it may create is created.
@@ -99,19 +96,26 @@ impl Connection {
         if fields.i16()? != 0 {
             return Err(Lost::Protocol("it does not say which requests it knows"));
         }
-        let known = fields.array(|fields| Ok((fields.i16()?, fields.i16()?..=fields.i16()?)))?;
-        let versions = |key| {
+        let known = fields.array(|fields| {
+            let (key, first, last) = (fields.i16()?, fields.i16()?, fields.i16()?);
+            Ok((key, first..=last))
+        })?;
+        let versions = |key: i16| {
             let of_key = known.iter().find(|(known, _)| *known == key);
-            of_key.map_or(1..=0, |(_, versions)| versions.clone())
+            of_key.map(|(_, versions)| versions)
         };
-        let produce = versions(PRODUCE);
-        self.produce_version = *PRODUCE_VERSIONS.end().min(produce.end());
-        let has = |api: Api| versions(api.key).contains(&api.version);
-        if PRODUCE_VERSIONS.contains(&self.produce_version)
-            && produce.contains(&self.produce_version)
+        let has = |api: Api| versions(api.key).is_some_and(|v| v.contains(&api.version));
+        let produce = versions(PRODUCE).map(|versions| Api {
+            key: PRODUCE,
+            version: *versions.end().min(PRODUCE_VERSIONS.end()),
+        });
+        if let Some(produce) = produce
+            && PRODUCE_VERSIONS.contains(&produce.version)
+            && has(produce)
             && has(METADATA)
             && has(INIT_PRODUCER_ID)
         {
+            self.produce = produce;
             return Ok(());
         }
         Err(Lost::Refused(

@@ -21,9 +21,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How often in a row a record batch is sent in one call without success. The pauses
-/// between add up to 0.8 s, about the time a partition needs to change its leader.
+/// How often in a row something is tried in one call without success. The pauses
+/// between add up to 0.7 s, about the time a partition needs to change its leader.
 const MOST_TRIES: u32 = 5;
+
+/// Before a further try: 50, 100, 200, 400 ms.
+fn pause(tries: u32) -> Duration {
+    Duration::from_millis(50) * 2u32.pow(tries - 1)
+}
 
 /// For answers that are there already when the deadline is over.
 const GRACE: Duration = Duration::from_millis(20);
@@ -234,17 +239,27 @@ impl Producer {
         if let Some(identity) = self.identity {
             return Ok(identity);
         }
-        let (code, producer_id, epoch) = self.cluster.new_producer(deadline)?;
-        match verdict(code) {
-            Verdict::Stored => {
-                let identity = Identity { producer_id, epoch };
-                self.identity = Some(identity);
-                Ok(identity)
-            }
-            Verdict::Setting(text) | Verdict::Again(text) => {
-                Err(format!("Kafka gives no producer id: {text} ({code})"))
-            }
-            _ => Err(format!("Kafka gives no producer id (error {code})")),
+        let mut pauses = (1..MOST_TRIES).map(pause);
+        loop {
+            let (code, producer_id, epoch) = self.cluster.new_producer(deadline)?;
+            let text = match verdict(code) {
+                Verdict::Stored => {
+                    let identity = Identity { producer_id, epoch };
+                    self.identity = Some(identity);
+                    return Ok(identity);
+                }
+                // A broker that has just started has none to give for a moment.
+                Verdict::Again(text) => match pauses.next() {
+                    Some(pause) if Instant::now() + pause < deadline => {
+                        std::thread::sleep(pause);
+                        continue;
+                    }
+                    _ => text,
+                },
+                Verdict::Setting(text) => text,
+                _ => "an error this plugin does not know",
+            };
+            return Err(format!("Kafka gives no producer id: {text} ({code})"));
         }
     }
 
@@ -254,7 +269,7 @@ impl Producer {
         let batches: Vec<(&Place, &[u8])> = places.iter().filter_map(batch).collect();
         // So that the broker says why, before we do not listen any more.
         let timeout = deadline.saturating_duration_since(Instant::now()) * 3 / 4;
-        let api = connection.produce();
+        let api = connection.produce;
         let body = |out: &mut Vec<u8>| produce::put(out, timeout, &batches);
         let sent = connection.wire.send(api, body);
         sent.map_err(|lost| self.cluster.lost(leader, &lost))
@@ -269,7 +284,7 @@ impl Producer {
         let Some(connection) = self.cluster.connected(leader) else {
             return Err("the connection is gone".to_owned());
         };
-        let version = connection.produce().version;
+        let version = connection.produce.version;
         let until = deadline.max(Instant::now() + GRACE);
         let answer = connection.wire.receive(number, until);
         let answers = answer.and_then(|answer| Ok(produce::read(&answer, version)?));
@@ -381,8 +396,8 @@ impl Producer {
             return;
         };
         if tries > 1 {
-            let pause = Duration::from_millis(50) * 2u32.pow(tries - 1);
-            std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            let left = deadline.saturating_duration_since(Instant::now());
+            std::thread::sleep(pause(tries - 1).min(left));
         }
         let mut topics: Vec<&str> = lanes.iter().map(|(place, _)| &*place.topic).collect();
         topics.dedup();
