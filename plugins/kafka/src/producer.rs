@@ -124,7 +124,7 @@ impl Producer {
             let count = leaders.len();
             let turn = next_led(leaders, self.turn);
             self.turn = self.turn.wrapping_add(1);
-            let topic: Rc<str> = topic.into();
+            let mut partitions: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
             for index in indexes {
                 let Some(record) = work.record(index) else {
                     continue;
@@ -133,11 +133,15 @@ impl Producer {
                     Some(key) => partitioner::partition(key.as_bytes(), count),
                     None => turn,
                 };
+                partitions.entry(partition).or_default().push(index);
+            }
+            let topic: Rc<str> = topic.into();
+            for (partition, indexes) in partitions {
                 let place = Place {
                     topic: topic.clone(),
                     partition: partition as i32,
                 };
-                work.lane(&place).waiting.push_back(index);
+                work.lane(&place).waiting.extend(indexes);
             }
         }
     }

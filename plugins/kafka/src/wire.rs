@@ -75,6 +75,8 @@ pub(crate) struct Wire {
     /// How many requests were sent.
     sent: i32,
     outgoing: Vec<u8>,
+    /// What came and was not taken yet.
+    received: Vec<u8>,
 }
 
 impl Wire {
@@ -83,6 +85,7 @@ impl Wire {
             stream,
             sent: 0,
             outgoing: Vec::new(),
+            received: Vec::new(),
         }
     }
 
@@ -114,19 +117,19 @@ impl Wire {
     ///
     /// If there is none before the deadline, or ever. The connection is of no use then.
     pub(crate) fn receive(&mut self, number: i32, deadline: Instant) -> Result<Vec<u8>, Lost> {
-        let mut length = [0; 4];
-        self.read(&mut length, deadline)?;
-        let announced = u32::from_be_bytes(length) as usize;
+        while self.received.len() < 4 {
+            self.read(deadline)?;
+        }
+        let (length, _) = self.received.split_first_chunk().expect("4 bytes");
+        let announced = u32::from_be_bytes(*length) as usize;
         if announced > LARGEST {
-            return Err(Lost::Oversized(length));
+            return Err(Lost::Oversized(*length));
         }
         // Room is made for what has come, not for what was announced.
-        let mut answer = Vec::new();
-        while answer.len() < announced {
-            let before = answer.len();
-            answer.resize(announced.min(before + (64 << 10)), 0);
-            self.read(&mut answer[before..], deadline)?;
+        while self.received.len() < 4 + announced {
+            self.read(deadline)?;
         }
+        let mut answer: Vec<u8> = self.received.drain(..4 + announced).skip(4).collect();
         match Fields::new(&answer).i32() {
             Ok(answered) if answered == number => {
                 answer.drain(..4);
@@ -136,23 +139,24 @@ impl Wire {
         }
     }
 
-    /// Fills `buffer`.
-    fn read(&mut self, mut buffer: &mut [u8], deadline: Instant) -> Result<(), Lost> {
-        while !buffer.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // WASI's sockets count in whole milliseconds or less; zero would mean for ever.
-            if left < Duration::from_millis(1) {
-                return Err(Lost::Late);
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            match self.stream.read(buffer) {
-                Ok(0) => return Err(Lost::Closed),
-                Ok(count) => buffer = &mut buffer[count..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// Takes what is there, or waits for something.
+    fn read(&mut self, deadline: Instant) -> Result<(), Lost> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // WASI's sockets count in whole milliseconds or less; zero would mean for ever.
+        if left < Duration::from_millis(1) {
+            return Err(Lost::Late);
         }
-        Ok(())
+        self.stream.set_read_timeout(Some(left))?;
+        let mut some = [0; 8 << 10];
+        match self.stream.read(&mut some) {
+            Ok(0) => Err(Lost::Closed),
+            Ok(count) => {
+                self.received.extend_from_slice(&some[..count]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
