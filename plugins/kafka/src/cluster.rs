@@ -36,6 +36,13 @@ struct Topic {
     asked: Instant,
 }
 
+/// Why a topic cannot be used.
+pub(crate) struct Fault {
+    pub(crate) text: &'static str,
+    /// Whether it will be so until somebody does something about the topic.
+    pub(crate) is_lasting: bool,
+}
+
 impl Cluster {
     pub(crate) fn new(bootstrap: &[String], login: Option<&Login>) -> Self {
         Self {
@@ -74,35 +81,37 @@ impl Cluster {
         &mut self,
         topics: &[&str],
         deadline: Instant,
-    ) -> Result<HashMap<String, String>, String> {
+    ) -> Result<HashMap<String, Fault>, String> {
         let mut pause = Duration::from_millis(20);
         loop {
             let states = self.ask(topics, deadline)?;
             let (mut faults, mut wait) = (HashMap::new(), false);
             for (name, state) in states {
-                let fault = match state {
+                let (text, is_lasting) = match state {
                     TopicState::Known => {
                         self.missing.remove(&name);
                         continue;
                     }
                     TopicState::Missing => {
                         wait |= !self.missing.contains(&name);
-                        "it does not exist; create it, or allow it with auto.create.topics.enable"
+                        let text = "it does not exist; create it, or allow it with auto.create.topics.enable";
+                        (text, true)
                     }
-                    TopicState::Refused(text) => text,
+                    TopicState::Refused(text) => (text, true),
                     TopicState::Later(text) => {
                         wait = true;
-                        text
+                        (text, false)
                     }
                 };
-                faults.insert(name, fault.to_owned());
+                faults.insert(name, Fault { text, is_lasting });
             }
             let is_late = Instant::now() + pause * 2 > deadline;
             if !wait || is_late {
                 if self.missing.len() > MOST_MISSING {
                     self.missing.clear();
                 }
-                self.missing.extend(faults.keys().cloned());
+                let lasting = faults.iter().filter(|(_, fault)| fault.is_lasting);
+                self.missing.extend(lasting.map(|(name, _)| name.clone()));
                 return Ok(faults);
             }
             std::thread::sleep(pause);

@@ -97,7 +97,7 @@ impl Producer {
         }
         let stale = topics.keys().map(|topic| &**topic);
         let stale: Vec<&str> = stale.filter(|t| self.cluster.is_stale(t)).collect();
-        let (mut faults, mut unreachable) = (HashMap::new(), None);
+        let (mut faults, mut unreachable) = (HashMap::new(), None::<String>);
         if !stale.is_empty() {
             match self.cluster.find(&stale, deadline) {
                 Ok(found) => faults = found,
@@ -106,12 +106,13 @@ impl Producer {
         }
         for (topic, indexes) in topics {
             let Some(leaders) = self.cluster.leaders(&topic) else {
-                let fault = faults.remove(&*topic).or_else(|| unreachable.clone());
-                let for_good = settings.topic.varies && unreachable.is_none();
-                let text = fault.unwrap_or_else(|| "no broker knows it".to_owned());
-                let text = match unreachable.is_none() {
-                    true => format!("the topic {topic}: {text}"),
-                    false => text,
+                let (text, for_good) = match (&unreachable, faults.get(&*topic)) {
+                    (Some(text), _) => (text.clone(), false),
+                    (None, Some(fault)) => (
+                        format!("the topic {topic}: {}", fault.text),
+                        fault.is_lasting && settings.topic.varies,
+                    ),
+                    (None, None) => (format!("no broker knows the topic {topic}"), false),
                 };
                 for index in indexes {
                     match for_good {
@@ -417,8 +418,10 @@ impl Producer {
                 for (place, _) in &lanes {
                     let leaders = self.cluster.leaders(&place.topic);
                     let (text, for_good) = match (faults.get(&*place.topic), leaders) {
+                        // What is in doubt may still find its way.
+                        (Some(fault), _) if !fault.is_lasting => continue,
                         (Some(fault), _) => {
-                            let text = format!("the topic {}: {fault}", place.topic);
+                            let text = format!("the topic {}: {}", place.topic, fault.text);
                             (text, settings.topic.varies)
                         }
                         (None, Some(leaders)) if leaders.len() <= place.partition as usize => (

@@ -57,6 +57,8 @@ struct State {
     producers: i64,
     /// What is said to who asks for a producer's id.
     producer_error: i16,
+    /// What is said to who asks about the topic.
+    topic_error: i16,
     arrived: Vec<Arrived>,
     script: Script,
 }
@@ -76,6 +78,7 @@ impl Cluster {
             leaders: leaders.to_owned(),
             producers: 0,
             producer_error: 0,
+            topic_error: 0,
             arrived: Vec::new(),
             script: Box::new(script),
         })));
@@ -105,6 +108,10 @@ impl Cluster {
         self.0.lock().unwrap().producer_error = error;
     }
 
+    pub(crate) fn refuse_topic(&self, error: i16) {
+        self.0.lock().unwrap().topic_error = error;
+    }
+
     /// What has come since this was asked last.
     pub(crate) fn arrived(&self) -> Vec<Arrived> {
         std::mem::take(&mut self.0.lock().unwrap().arrived)
@@ -126,7 +133,7 @@ fn serve(broker: usize, mut stream: TcpStream, state: &Mutex<State>) -> std::io:
         let state = state.lock().unwrap();
         match key {
             0 => produce(broker, state, body, version).encode(&mut out, version),
-            3 => metadata(&state).encode(&mut out, version),
+            3 => metadata(&state, &body).encode(&mut out, version),
             18 => versions().encode(&mut out, version),
             22 => new_producer(state).encode(&mut out, version),
             _ => panic!("the request {key} in version {version}"),
@@ -153,7 +160,7 @@ fn new_producer(mut state: MutexGuard<'_, State>) -> InitProducerIdResponse {
         .with_producer_id(ProducerId(state.producers))
 }
 
-fn metadata(state: &State) -> MetadataResponse {
+fn metadata(state: &State, body: &[u8]) -> MetadataResponse {
     let broker = |(id, port): (usize, &u16)| {
         MetadataResponseBroker::default()
             .with_node_id((id as i32).into())
@@ -168,11 +175,14 @@ fn metadata(state: &State) -> MetadataResponse {
             .with_isr_nodes(vec![0.into()])
     };
     let topic = MetadataResponseTopic::default()
+        .with_error_code(state.topic_error)
         .with_name(Some(TopicName(StrBytes::from_static_str("events"))))
         .with_partitions(state.leaders.iter().enumerate().map(partition).collect());
+    // It is the only one there is, so it was asked for if any was.
+    let was_asked = !body.starts_with(&[0; 4]);
     MetadataResponse::default()
         .with_brokers(state.ports.iter().enumerate().map(broker).collect())
-        .with_topics(vec![topic])
+        .with_topics(was_asked.then_some(topic).into_iter().collect())
 }
 
 fn produce(

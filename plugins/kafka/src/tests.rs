@@ -4,7 +4,9 @@ use crate::message::tests::event;
 use crate::producer::Producer;
 use crate::scripted::{Arrived, Cluster, Said};
 use crate::settings::Settings;
+use crate::topic::TopicTemplate;
 use backhaul_guest::{Event, Failure, PublishError};
+use std::time::Duration;
 
 fn events(ids: std::ops::Range<usize>) -> Vec<Event> {
     let event = |id: usize| Event {
@@ -243,4 +245,32 @@ fn what_a_setting_or_a_permission_is_to_blame_for_is_tried_again() {
     assert!(!failures[0].1 && failures[0].2.contains("IdempotentWrite"));
     cluster.refuse_producers(0);
     assert!(producer.publish(&settings, &events(0..2)).is_empty());
+}
+
+#[test]
+fn only_a_topic_an_event_chose_and_that_lasts_is_the_events_fault() {
+    for (code, template, is_permanent) in [
+        (3, "events", false),
+        (3, "{type}", true),
+        (29, "events", false),
+        (29, "{type}", true),
+        (5, "events", false),
+        (5, "{type}", false),
+    ] {
+        let cluster = Cluster::start(&[0], |_| Said::default());
+        let (mut settings, mut producer) = open(&cluster);
+        settings.timeout = Duration::from_millis(100);
+        settings.topic = TopicTemplate::parse(template).unwrap();
+        cluster.refuse_topic(code);
+        let mut events = events(0..1);
+        events[0].event_type = "events".into();
+        let failures = shown(producer.publish(&settings, &events));
+        assert_eq!(
+            failures[0].1, is_permanent,
+            "{code} {template}: {failures:?}"
+        );
+        cluster.refuse_topic(0);
+        settings.timeout = Duration::from_secs(20);
+        assert!(producer.publish(&settings, &events).is_empty());
+    }
 }

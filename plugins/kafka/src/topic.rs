@@ -17,7 +17,7 @@ impl TopicTemplate {
         Self::parse(&setting_or("KAFKA_TOPIC", "events"))
     }
 
-    fn parse(text: &str) -> Result<Self, SettingError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SettingError> {
         let template = Template::parse("KAFKA_TOPIC", text)?;
         let varies = template.has_fields();
         if !varies && !is_name(text) {
