@@ -8,7 +8,7 @@
 //! - `message`: an event as a message; `records`, `compression`: messages as a record
 //!   batch; `produce`: the request that carries them.
 //! - `partitioner`: which partition a key belongs to.
-//! - `producer`: a batch, from its events to the answers; `work` is what is left of it,
+//! - `producer`: a batch, from its events to the answers (`outcome`); `work` is what is left of it,
 //!   `doubt` what may be in the log or not, `verdict` what an error means.
 
 mod cluster;

@@ -249,28 +249,32 @@ fn what_a_setting_or_a_permission_is_to_blame_for_is_tried_again() {
 
 #[test]
 fn only_a_topic_an_event_chose_and_that_lasts_is_the_events_fault() {
-    for (code, template, is_permanent) in [
+    let cases = [
         (3, "events", false),
         (3, "{type}", true),
         (29, "events", false),
         (29, "{type}", true),
         (5, "events", false),
         (5, "{type}", false),
-    ] {
-        let cluster = Cluster::start(&[0], |_| Said::default());
-        let (mut settings, mut producer) = open(&cluster);
-        settings.timeout = Duration::from_millis(100);
-        settings.topic = TopicTemplate::parse(template).unwrap();
-        cluster.refuse_topic(code);
-        let mut events = events(0..1);
-        events[0].event_type = "events".into();
-        let failures = shown(producer.publish(&settings, &events));
-        assert_eq!(
-            failures[0].1, is_permanent,
-            "{code} {template}: {failures:?}"
-        );
-        cluster.refuse_topic(0);
-        settings.timeout = Duration::from_secs(20);
-        assert!(producer.publish(&settings, &events).is_empty());
-    }
+    ];
+    std::thread::scope(|scope| {
+        for (code, template, is_permanent) in cases {
+            scope.spawn(move || assert_topic_fault(code, template, is_permanent));
+        }
+    });
+}
+
+fn assert_topic_fault(code: i16, template: &str, is_permanent: bool) {
+    let cluster = Cluster::start(&[0], |_| Said::default());
+    let (mut settings, mut producer) = open(&cluster);
+    settings.timeout = Duration::from_secs(2);
+    settings.topic = TopicTemplate::parse(template).unwrap();
+    cluster.refuse_topic(code);
+    let mut events = events(0..1);
+    events[0].event_type = "events".into();
+    let failures = shown(producer.publish(&settings, &events));
+    assert_eq!(failures[0].1, is_permanent, "{code}: {failures:?}");
+    cluster.refuse_topic(0);
+    settings.timeout = Duration::from_secs(20);
+    assert!(producer.publish(&settings, &events).is_empty());
 }
