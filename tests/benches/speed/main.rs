@@ -4,11 +4,11 @@
 //! on the same data, several rounds, and reports the median of each and of the
 //! rounds' ratios. Nothing here fails for being slow: figures are for reading.
 
+mod brokers;
 mod bus;
 mod http;
 mod journal;
 mod program;
-mod redis;
 mod report;
 
 use std::sync::LazyLock;
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         bus::run(&report).await?;
-        redis::run(&report).await?;
+        brokers::run(&report).await?;
         http::run(&report).await?;
         journal::run(&report).await?;
         program::run(&report).await
