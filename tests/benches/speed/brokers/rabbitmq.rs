@@ -16,9 +16,23 @@ const EXCHANGE: &str = "backhaul";
 const QUEUE: &str = "events";
 
 pub(super) struct RabbitMq {
-    server: RabbitMqServer,
+    /// `None` once it is dropped.
+    server: Option<RabbitMqServer>,
     /// For all that is not measured.
     channel: Channel,
+}
+
+impl RabbitMq {
+    fn server(&self) -> &RabbitMqServer {
+        self.server.as_ref().expect("it runs")
+    }
+}
+
+impl Drop for RabbitMq {
+    /// The harness has a runtime of its own, which must not end inside another.
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| self.server = None);
+    }
 }
 
 #[async_trait]
@@ -40,15 +54,16 @@ impl Broker for RabbitMq {
             return Ok(None);
         };
         let channel = channel(&server).await?;
+        let server = Some(server);
         Ok(Some(RabbitMq { server, channel }))
     }
 
     fn address(&self) -> String {
-        self.server.address()
+        self.server().address()
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("RABBITMQ_URL", self.server.url())]
+        vec![("RABBITMQ_URL", self.server().url())]
     }
 
     async fn empty(&self) -> anyhow::Result<()> {
@@ -69,7 +84,7 @@ impl Broker for RabbitMq {
     }
 
     async fn connect(&self) -> anyhow::Result<Box<dyn Client>> {
-        let channel = channel(&self.server).await?;
+        let channel = channel(self.server()).await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
