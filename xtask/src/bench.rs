@@ -4,6 +4,7 @@ use anyhow::Result;
 use xshell::cmd;
 
 use crate::components;
+use crate::servers;
 use crate::step::Steps;
 use crate::wasm_target;
 use crate::workspace::Workspace;
@@ -17,10 +18,15 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn execute(self, workspace: &Workspace) -> Result<()> {
-        let mut steps = Steps::new(3);
+        let mut steps = Steps::new(4);
         wasm_target::step(workspace, &mut steps)?;
         steps.next("the plugins");
         components::build_plugins(workspace)?;
+
+        steps.next("the brokers' own benchmarks");
+        if let Err(error) = servers::install_benchmarks(workspace) {
+            eprintln!("They are left out: {error:#}");
+        }
 
         steps.next("the benchmarks");
         let results = workspace.in_target("bench/results.json");

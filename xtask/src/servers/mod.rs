@@ -2,7 +2,7 @@
 //! installed into a folder of its own under target/servers. One file for each; what is
 //! there already is left alone.
 
-mod kafka;
+mod maven;
 
 use anyhow::Result;
 
@@ -17,6 +17,12 @@ impl Servers {
     pub(crate) fn execute(self, workspace: &Workspace) -> Result<()> {
         let mut steps = Steps::new(1);
         steps.next("Apache Kafka, from Maven Central");
-        kafka::install(workspace)
+        maven::install(workspace, "kafka")
     }
+}
+
+/// Installs the brokers' own benchmarks, as the servers.
+pub(crate) fn install_benchmarks(workspace: &Workspace) -> Result<()> {
+    maven::install(workspace, "kafka-perf-test")?;
+    maven::install(workspace, "rabbitmq-perf-test")
 }

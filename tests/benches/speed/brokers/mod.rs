@@ -5,11 +5,14 @@
 //! beside this one is one broker with its native client.
 
 mod emitted;
+mod kafka;
 mod latency;
 mod nats;
 mod rabbitmq;
 mod redis;
 
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,6 +74,39 @@ trait Client: Send {
     async fn publish(&mut self, events: &[Event]) -> anyhow::Result<()>;
 }
 
+/// A server whose harness waits in its own way, with a runtime of its own: started
+/// and ended where blocking is allowed.
+struct Server<S>(Option<S>);
+
+impl<S: Send + 'static> Server<S> {
+    async fn start(
+        start: impl FnOnce() -> Option<S> + Send + 'static,
+    ) -> anyhow::Result<Option<Server<S>>> {
+        let started = tokio::task::spawn_blocking(start).await?;
+        Ok(started.map(|server| Server(Some(server))))
+    }
+}
+
+impl<S> Deref for Server<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        self.0.as_ref().expect("it is taken only when dropped")
+    }
+}
+
+impl<S> Drop for Server<S> {
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| self.0 = None);
+    }
+}
+
+/// The class path of a broker's own benchmark, if `cargo xtask bench` could get it.
+fn tool_jars(name: &str) -> Option<PathBuf> {
+    let folder = components::target().join("servers").join(name);
+    folder.exists().then(|| folder.join("*"))
+}
+
 /// A broker and its plugin, loaded.
 struct Bench<B> {
     broker: Arc<B>,
@@ -83,6 +119,7 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     }
     of::<rabbitmq::RabbitMq>(report, &[]).await?;
     of::<nats::Nats>(report, &[]).await?;
+    of::<kafka::Kafka>(report, &[]).await?;
     Ok(())
 }
 
@@ -101,7 +138,7 @@ async fn of<B: Broker + 'static>(
     }
     let Some(running) = B::start().await? else {
         for name in names.iter().chain(more) {
-            report.skip(name, "its server is not installed");
+            report.skip(name, "its server is not installed; see docs/benchmarks.md");
         }
         return Ok(None);
     };

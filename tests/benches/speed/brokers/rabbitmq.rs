@@ -1,5 +1,8 @@
 //! RabbitMQ: persistent messages to a durable queue, with confirms.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::Context;
 use async_trait::async_trait;
 use backhaul::Event;
@@ -10,29 +13,15 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, ConnectionProperties, ExchangeKind};
 
-use super::{Broker, Client};
+use super::{Broker, Client, Server, tool_jars};
 
 const EXCHANGE: &str = "backhaul";
 const QUEUE: &str = "events";
 
 pub(super) struct RabbitMq {
-    /// `None` once it is dropped.
-    server: Option<RabbitMqServer>,
+    server: Server<RabbitMqServer>,
     /// For all that is not measured.
     channel: Channel,
-}
-
-impl RabbitMq {
-    fn server(&self) -> &RabbitMqServer {
-        self.server.as_ref().expect("it runs")
-    }
-}
-
-impl Drop for RabbitMq {
-    /// The harness has a runtime of its own, which must not end inside another.
-    fn drop(&mut self) {
-        tokio::task::block_in_place(|| self.server = None);
-    }
 }
 
 #[async_trait]
@@ -43,27 +32,25 @@ impl Broker for RabbitMq {
     const EVENTS: usize = 51_200;
 
     async fn start() -> anyhow::Result<Option<RabbitMq>> {
-        // The harness waits in its own way.
         let start = || {
             let server = RabbitMqServer::with("")?;
             server.declare_exchange(EXCHANGE, ExchangeKind::Topic);
             server.bind(QUEUE, EXCHANGE, "#");
             Some(server)
         };
-        let Some(server) = tokio::task::spawn_blocking(start).await? else {
+        let Some(server) = Server::start(start).await? else {
             return Ok(None);
         };
         let channel = channel(&server).await?;
-        let server = Some(server);
         Ok(Some(RabbitMq { server, channel }))
     }
 
     fn address(&self) -> String {
-        self.server().address()
+        self.server.address()
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("RABBITMQ_URL", self.server().url())]
+        vec![("RABBITMQ_URL", self.server.url())]
     }
 
     async fn empty(&self) -> anyhow::Result<()> {
@@ -84,12 +71,60 @@ impl Broker for RabbitMq {
     }
 
     async fn connect(&self) -> anyhow::Result<Box<dyn Client>> {
-        let channel = channel(self.server()).await?;
+        let channel = channel(&self.server).await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         Ok(Box::new(Publisher(channel)))
     }
+
+    fn tool(&self) -> Option<&'static str> {
+        tool().map(|_| "RabbitMQ's PerfTest, persistent, 256 unconfirmed at most")
+    }
+
+    fn run_tool(&self, events: usize) -> anyhow::Result<f64> {
+        let output = Command::new("java")
+            .arg("-cp")
+            .arg(tool().context("its jars")?)
+            .arg("com.rabbitmq.perf.PerfTest")
+            .args([
+                "--uri",
+                &self.server.url(),
+                "--producers",
+                "1",
+                "--consumers",
+                "0",
+            ])
+            .args([
+                "--predeclared",
+                "--exchange",
+                EXCHANGE,
+                "--routing-key",
+                "after:signup",
+            ])
+            .args([
+                "--flag",
+                "persistent",
+                "--flag",
+                "mandatory",
+                "--confirm",
+                "256",
+            ])
+            .args(["--size", "256", "--pmessages", &events.to_string()])
+            .output()
+            .context("java")?;
+        let text = String::from_utf8(output.stdout)?;
+        let rate = text.split("sending rate avg: ").nth(1);
+        let rate = rate.and_then(|rest| rest.split(' ').next());
+        Ok(rate
+            .with_context(|| format!("no rate in {text}"))?
+            .parse()?)
+    }
+}
+
+/// The jars of RabbitMQ's own benchmark.
+fn tool() -> Option<PathBuf> {
+    tool_jars("rabbitmq-perf-test")
 }
 
 /// Its connection lives as long.
