@@ -40,6 +40,7 @@
 //! - [`setting`] and its relatives: configuration from the manifest.
 //! - [`connect`]: a TCP connection within a deadline.
 //! - [`mod@template`]: routing keys and names made of an event's attributes.
+//! - `http`, with the feature of that name: requests, and answers of a sane size.
 //!
 //! The records are generated from the contract in `wit/backend.wit`, which has
 //! the last word. The crate also builds for the host's own target, so that a
@@ -52,6 +53,8 @@ mod connect;
 mod event;
 mod failure;
 mod headers;
+#[cfg(feature = "http")]
+pub mod http;
 #[doc(hidden)]
 pub mod instance;
 mod setting;

@@ -4,11 +4,10 @@
 use crate::answer::{self, Answer};
 use crate::request;
 use crate::settings::Settings;
-use backhaul_guest::{Event, Failure, PublishError};
+use backhaul_guest::{Event, Failure, PublishError, http};
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
-use wstd::future::FutureExt;
 
 /// A batch under way, and what became of it.
 pub(crate) struct Batch<'a> {
@@ -46,10 +45,8 @@ impl<'a> Batch<'a> {
     /// Sends what can be sent in the time there is.
     pub(crate) async fn send(&mut self) {
         let senders = (0..self.settings.concurrency.get()).map(|_| self.send_one_by_one());
-        let all = async { Ok::<_, std::io::Error>(join_all(senders).await) };
         // What has no answer when the time is over is told by its fate.
-        let limit = wstd::time::Duration::from(self.settings.timeout);
-        let _ = all.timeout(limit).await;
+        let _ = http::within(self.settings.timeout, join_all(senders)).await;
     }
 
     async fn send_one_by_one(&self) {
@@ -74,19 +71,11 @@ impl<'a> Batch<'a> {
 
     async fn post(&self, event: &Event) -> Result<(), PublishError> {
         let request = request::of(self.settings, event).map_err(PublishError::Permanent)?;
-        let client = wstd::http::Client::new();
-        let response = client.send(request).await;
-        let response = response.map_err(|error| self.not_sent(&error))?;
-        let Answer { outcome, wait } = answer::read(self.settings, response).await;
+        let answer = http::send(request, &self.settings.origin, answer::BOUNDS).await;
+        let answer = answer.map_err(PublishError::Retryable)?;
+        let Answer { outcome, wait } = answer::judge(self.settings, &answer);
         self.pause.set(self.pause.get().max(wait));
         outcome
-    }
-
-    fn not_sent(&self, error: &wstd::http::Error) -> PublishError {
-        let origin = &self.settings.origin;
-        PublishError::Retryable(format!(
-            "no answer from {origin}; does it run, and is http = [\"{origin}\"] granted? {error:#}"
-        ))
     }
 
     fn set(&self, index: usize, fate: Fate) {
