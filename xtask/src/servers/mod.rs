@@ -3,6 +3,7 @@
 //! there already is left alone.
 
 mod maven;
+mod moto;
 
 use anyhow::Result;
 
@@ -15,9 +16,11 @@ pub(crate) struct Servers {}
 
 impl Servers {
     pub(crate) fn execute(self, workspace: &Workspace) -> Result<()> {
-        let mut steps = Steps::new(1);
+        let mut steps = Steps::new(2);
         steps.next("Apache Kafka, from Maven Central");
-        maven::install(workspace, "kafka")
+        maven::install(workspace, "kafka")?;
+        steps.next("moto, from PyPI");
+        moto::install(workspace)
     }
 }
 
