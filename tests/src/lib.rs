@@ -14,6 +14,7 @@
 //! - [`rabbitmq_server`]: a real RabbitMQ server, and what arrived in its queues.
 //! - [`nats_server`]: a real NATS server with JetStream on a free port.
 //! - [`kafka_server`]: a real Apache Kafka broker, and what is in its topics.
+//! - [`moto_server`]: a server that speaks SQS and SNS.
 //! - [`components`]: the components `cargo xtask` built, and some written by hand.
 //! - [`compiled_code`]: compiled components, kept from one host to the next.
 //! - [`skip`]: how a test says that a server it needs is missing.
@@ -29,6 +30,7 @@ pub mod hostile_server;
 pub mod https_server;
 pub mod kafka_server;
 pub mod load;
+pub mod moto_server;
 pub mod nats_server;
 pub mod oracle;
 pub mod proxy;
