@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use wasmtime::{Config, Engine};
 use super::LoadError;
 use super::cache::{CodeCache, ComponentHash};
 use super::compiler::{CompileError, Compiler, compile_in_program, does_not_compile};
+use super::grants::Reroute;
 use super::state::State;
 use super::text::hex;
-use super::{filesystem, http, lookup};
+use super::{connect, filesystem, http, lookup};
 
 /// How often a guest that computes without waiting lets others run; also how
 /// late a time limit may be.
@@ -35,6 +37,7 @@ pub(super) struct Inner {
     mark: EngineMark,
     cache: Option<CodeCache>,
     compiler: Compiler,
+    pub(super) reroute: Reroute,
     /// One permit for each component that may be compiled at a time: half the
     /// processors are left to what the host is there for.
     compiling: Arc<Semaphore>,
@@ -46,6 +49,7 @@ pub(super) struct Inner {
 pub struct WasmEngineBuilder {
     cache: Option<PathBuf>,
     compiler: Compiler,
+    reroute: Reroute,
 }
 
 impl WasmEngineBuilder {
@@ -59,6 +63,24 @@ impl WasmEngineBuilder {
     /// Who compiles. Default [`Compiler::InProcess`].
     pub fn compiler(mut self, compiler: Compiler) -> WasmEngineBuilder {
         self.compiler = compiler;
+        self
+    }
+
+    /// Connects to `route(ADDRESS)` in place of each address that a plugin may
+    /// reach: by TCP, with or without TLS, and for HTTP requests. It is for putting
+    /// something between plugins and their servers, such as a proxy that fails on
+    /// purpose. Default: to the address itself.
+    ///
+    /// `route` is called for every connection, after the address was looked up and
+    /// found granted; what it returns needs no grant, and a plugin that asks for that
+    /// itself is not led there. It must return an address of the same family, and must
+    /// not wait. The plugin is told the address it asked for, and the server's
+    /// certificate is checked for the name that is granted. UDP is not rerouted.
+    pub fn reroute(
+        mut self,
+        route: impl Fn(SocketAddr) -> SocketAddr + Send + Sync + 'static,
+    ) -> WasmEngineBuilder {
+        self.reroute = Reroute::new(route);
         self
     }
 
@@ -91,6 +113,7 @@ impl WasmEngineBuilder {
             mark,
             cache,
             compiler: self.compiler,
+            reroute: self.reroute,
             compiling: Arc::new(Semaphore::new((processors / 2).max(1))),
         })))
     }
@@ -112,6 +135,7 @@ impl WasmEngine {
         WasmEngineBuilder {
             cache: WasmEngine::default_cache(),
             compiler: Compiler::default(),
+            reroute: Reroute::default(),
         }
     }
 
@@ -291,7 +315,8 @@ impl fmt::Debug for WasmEngine {
     }
 }
 
-/// Everything a guest can import: WASI 0.2 and 0.3, with our own name lookup, and outgoing HTTP.
+/// Everything a guest can import: WASI 0.2 and 0.3, with our own name lookup and way to connect,
+/// and outgoing HTTP.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -299,6 +324,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     http::add_to_linker(&mut linker)?;
     linker.allow_shadowing(true);
     lookup::add_to_linker(&mut linker)?;
+    connect::add_to_linker(&mut linker)?;
     filesystem::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)

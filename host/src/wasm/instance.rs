@@ -65,7 +65,8 @@ impl Template {
     ) -> Template {
         let secrets = Arc::new(Secrets::of(&grants));
         let output = OutputLog::new(label.clone(), secrets.clone(), limits.log);
-        let network = Arc::new(Network::new(&grants, denials.clone()));
+        let reroute = component.engine.inner().reroute.clone();
+        let network = Arc::new(Network::new(&grants, denials.clone(), reroute));
         Template {
             component,
             grants,

@@ -239,7 +239,7 @@ impl From<LookupError> for lookup3::ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wasm::grants::{Denials, Grants};
+    use crate::wasm::grants::{Denials, Grants, Reroute};
     use crate::wasm::secrets::Secrets;
 
     fn network(grant: &str) -> Arc<Network> {
@@ -248,7 +248,7 @@ mod tests {
             ..Grants::default()
         };
         let denials = Denials::new("test".into(), Secrets::default());
-        Arc::new(Network::new(&grants, Arc::new(denials)))
+        Arc::new(Network::new(&grants, Arc::new(denials), Reroute::default()))
     }
 
     fn ask(network: &Arc<Network>) -> AbortOnDropJoinHandle<Result<Vec<IpAddr>, LookupError>> {

@@ -16,6 +16,7 @@ mod bindings;
 mod cache;
 mod compiler;
 mod component;
+mod connect;
 mod cpu;
 mod engine;
 mod entries;

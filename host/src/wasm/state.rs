@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use super::connect::Asked;
 use super::filesystem::Files;
 use super::grants::{Denials, Grants, Network, OpenFolder};
 use super::http::Http;
@@ -22,6 +23,7 @@ pub(super) struct State {
     table: ResourceTable,
     pub(super) memory: MemoryMeter,
     pub(super) network: Arc<Network>,
+    pub(super) asked: Asked,
     pub(super) files: Files,
     http: Http,
 }
@@ -48,6 +50,7 @@ impl State {
             table,
             memory: MemoryMeter::new(limits.memory),
             network: network.clone(),
+            asked: Asked::default(),
             files: Files::new(folders.clone(), denials.clone()),
             http: Http::new(grants, denials, network),
         }

@@ -2,7 +2,8 @@
 //!
 //! `network` is the one place that decides about addresses and names, for WASI
 //! 0.2 and 0.3 alike: `answers` keeps what names were resolved to, and `reach` says
-//! what an address leads to. `socket` and `files` are kinds of grants, and `host`
+//! what an address leads to; `reroute` is where the host connects to instead, if whoever
+//! made the engine wants that. `socket` and `files` are kinds of grants, and `host`
 //! is how a server is written in those of every kind; `denials` says what was not
 //! granted.
 
@@ -12,6 +13,7 @@ mod files;
 mod host;
 mod network;
 mod reach;
+mod reroute;
 mod socket;
 
 use std::fmt;
@@ -28,7 +30,8 @@ pub use denials::{Denial, DenialKind, DenialReport, Denials};
 pub use files::FileGrant;
 pub(super) use files::OpenFolder;
 pub(super) use host::{Host, port, without_password};
-pub(super) use network::Network;
+pub(super) use network::{Destination, Network};
+pub(super) use reroute::Reroute;
 pub use socket::{InvalidSocketGrant, SocketGrant};
 
 /// What one plugin may touch, beside clocks and random numbers.

@@ -5,7 +5,7 @@
 //! look-up answered (or that are granted literally) may be connected to, or be
 //! sent datagrams, on the granted port. What a name answered is kept in `answers`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use super::Grants;
 use super::answers::{Answers, Misled};
 use super::denials::{DenialKind, Denials, Explanation};
 use super::host::{Host, MAX_NAME, normalized};
+use super::reroute::Reroute;
 use super::socket::SocketGrant;
 
 /// How many look-ups of one plugin run side by side. Each holds a thread until
@@ -33,6 +34,10 @@ pub(in crate::wasm) struct Network {
     tcp: Vec<SocketGrant>,
     udp: Vec<SocketGrant>,
     denials: Arc<Denials>,
+    reroute: Reroute,
+    /// The addresses the host has put in place of granted ones. A guest that asks
+    /// for one of them itself is not led there: see `destination`.
+    instead: Mutex<HashSet<SocketAddr>>,
     /// Whether a granted server was ever connected to or sent a datagram.
     used: AtomicBool,
     /// What look-ups of granted names have answered.
@@ -43,12 +48,29 @@ pub(in crate::wasm) struct Network {
     pub(in crate::wasm) waiting: Semaphore,
 }
 
+/// Where a TCP connection goes that a guest asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::wasm) enum Destination {
+    /// To where it asks for.
+    Same,
+    /// To another address.
+    Elsewhere(SocketAddr),
+    /// Nowhere.
+    Denied,
+}
+
 impl Network {
-    pub(in crate::wasm) fn new(grants: &Grants, denials: Arc<Denials>) -> Network {
+    pub(in crate::wasm) fn new(
+        grants: &Grants,
+        denials: Arc<Denials>,
+        reroute: Reroute,
+    ) -> Network {
         Network {
             tcp: grants.tcp.clone(),
             udp: grants.udp.clone(),
             denials,
+            reroute,
+            instead: Mutex::default(),
             used: AtomicBool::new(false),
             answers: Mutex::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
@@ -114,12 +136,36 @@ impl Network {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Decides where a guest is connected to that asks for `asked`.
+    pub(in crate::wasm) fn destination(&self, asked: SocketAddr) -> Destination {
+        // What leads nowhere is Wasmtime's to refuse.
+        if asked.ip().to_canonical().is_unspecified() || asked.port() == 0 {
+            return Destination::Same;
+        }
+        if !self.may_reach(DenialKind::Tcp, asked) {
+            return Destination::Denied;
+        }
+        let instead = self.instead_of(asked);
+        if instead == asked {
+            return Destination::Same;
+        }
+        self.lock_instead().insert(instead);
+        Destination::Elsewhere(instead)
+    }
+
+    /// Where the host connects to in place of `address`, which was allowed.
+    pub(in crate::wasm) fn instead_of(&self, address: SocketAddr) -> SocketAddr {
+        self.reroute.instead_of(address)
+    }
+
     /// Wasmtime asks this before it does something with an address.
     pub(super) fn check(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         // Connecting and sending bind to a wildcard address first.
         let any = address.ip().is_unspecified() && address.port() == 0;
         match purpose {
             SocketAddrUse::TcpBind if any => true,
+            // What the host has put in place of an address was decided about then.
+            SocketAddrUse::TcpConnect if self.lock_instead().contains(&address) => true,
             SocketAddrUse::TcpConnect => self.may_reach(DenialKind::Tcp, address),
             SocketAddrUse::UdpBind if any && !self.udp.is_empty() => true,
             SocketAddrUse::UdpBind if any => {
@@ -215,6 +261,10 @@ impl Network {
         Err(misled)
     }
 
+    fn lock_instead(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.instead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Answers>> {
         // Nothing under this lock can leave the answers half changed.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -237,6 +287,7 @@ mod tests {
         Network::new(
             &grants,
             Arc::new(Denials::new("test".into(), Secrets::default())),
+            Reroute::default(),
         )
     }
 

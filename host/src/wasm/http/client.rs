@@ -138,7 +138,10 @@ impl Client {
         if let Some(connection) = self.pool.take(origin).await {
             return Ok((connection, place, false));
         }
-        let addresses = self.rules.addresses(origin).await?;
+        let mut addresses = self.rules.addresses(origin).await?;
+        for address in &mut addresses {
+            *address = self.rules.network.instead_of(*address);
+        }
         let stream = connect(&addresses, limit).await?;
         let connection = match origin.is_https() {
             false => start(stream, origin).await?,

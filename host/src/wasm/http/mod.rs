@@ -242,6 +242,7 @@ impl WasiHttpHooks for Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasm::grants::Reroute;
     use crate::wasm::secrets::Secrets;
 
     fn rules(http: &[&str]) -> Rules {
@@ -251,7 +252,7 @@ mod tests {
         };
         let denials = Arc::new(Denials::new("test".into(), Secrets::default()));
         Rules {
-            network: Arc::new(Network::new(&grants, denials.clone())),
+            network: Arc::new(Network::new(&grants, denials.clone(), Reroute::default())),
             grants: grants.http,
             tls: grants.tls,
             denials,
