@@ -35,6 +35,7 @@
 //! - [`wasm`]: a backend that is a sandboxed WASI component.
 //! - [`plugins`]: a folder of such components with their manifests.
 //! - [`http`]: CloudEvents over HTTP, into a bus.
+//! - `verify`: the conformance suite of backends, for the program.
 //! - `cli`: the `backhaul` program.
 //!
 //! The arrows point one way: `cli` and `http` use the bus; `plugins` uses
@@ -60,6 +61,8 @@ mod pattern;
 #[cfg(feature = "plugins")]
 pub mod plugins;
 mod retry;
+#[cfg(feature = "verify")]
+mod verify;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 mod worker_pool;

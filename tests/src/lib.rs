@@ -10,6 +10,7 @@
 //! - [`https_server`]: an HTTP and HTTPS server that behaves as it is asked.
 //! - [`webhook_server`]: an HTTP server that keeps what is posted to it.
 //! - [`hostile_server`]: servers that do not speak the protocol they are taken for.
+//! - [`line_server`]: a server that stores lines, with the fewest words a backend needs.
 //! - [`redis_server`]: a real Redis server on a free port.
 //! - [`rabbitmq_server`]: a real RabbitMQ server, and what arrived in its queues.
 //! - [`nats_server`]: a real NATS server with JetStream on a free port.
@@ -29,6 +30,7 @@ pub mod host;
 pub mod hostile_server;
 pub mod https_server;
 pub mod kafka_server;
+pub mod line_server;
 pub mod load;
 pub mod moto_server;
 pub mod nats_server;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::wasm::{Compiler, WasmEngine, run_compiler};
+use crate::wasm::{Compiler, WasmEngine, WasmEngineBuilder, run_compiler};
 
 /// What the program starts itself with.
 pub(super) const COMMAND: &str = "compile";
@@ -18,8 +18,12 @@ pub(super) fn run() -> ExitCode {
 
 /// An engine that compiles in processes of this program.
 pub(super) fn engine(cache: Option<PathBuf>) -> anyhow::Result<WasmEngine> {
+    Ok(engine_builder(cache)?.build()?)
+}
+
+/// The same, to be given more.
+pub(super) fn engine_builder(cache: Option<PathBuf>) -> anyhow::Result<WasmEngineBuilder> {
     let compiler = Compiler::this_program([COMMAND]);
     let compiler = compiler.context("the program cannot be found, to compile components with")?;
-    let engine = WasmEngine::builder().cache(cache).compiler(compiler);
-    Ok(engine.build()?)
+    Ok(WasmEngine::builder().cache(cache).compiler(compiler))
 }

@@ -12,6 +12,8 @@ mod dead;
 mod emit;
 mod plugins;
 mod serve;
+#[cfg(feature = "verify")]
+mod verify;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -39,16 +41,29 @@ enum Command {
     Plugins(plugins::Arguments),
     Dead(dead::Arguments),
     Backends(backends::Arguments),
+    #[cfg(feature = "verify")]
+    Verify(verify::Arguments),
     /// Compiles a component for a host.
     #[command(name = compile::COMMAND, hide = true)]
     Compile,
+}
+
+impl Command {
+    /// What is logged of it unless `BACKHAUL_LOG` says otherwise.
+    fn default_log(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "verify")]
+            Command::Verify(_) => verify::DEFAULT_LOG,
+            _ => DEFAULT_LOG,
+        }
+    }
 }
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     give_memory_back();
     let arguments = Arguments::parse();
-    log();
+    log(arguments.command.default_log());
     if !matches!(arguments.command, Command::Serve(_) | Command::Compile) {
         end_with_the_reader();
     }
@@ -59,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Plugins(arguments) => plugins::run(arguments),
         Command::Dead(arguments) => dead::run(arguments),
         Command::Backends(arguments) => backends::run(arguments),
+        #[cfg(feature = "verify")]
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Compile => Ok(compile::run()),
     };
     result.unwrap_or_else(|error| {
@@ -92,12 +109,12 @@ const DEFAULT_LOG: &str = "info,wasmtime_wasi_http=error";
 
 /// The log goes to standard error; `BACKHAUL_LOG` says what of it, in the form
 /// of the `tracing-subscriber` crate's `EnvFilter`.
-fn log() {
+fn log(default: &str) {
     let wanted = std::env::var("BACKHAUL_LOG").unwrap_or_default();
     let (filter, problem) = match EnvFilter::try_new(&wanted) {
-        _ if wanted.is_empty() => (EnvFilter::new(DEFAULT_LOG), None),
+        _ if wanted.is_empty() => (EnvFilter::new(default), None),
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(error)),
+        Err(error) => (EnvFilter::new(default), Some(error)),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -105,7 +122,7 @@ fn log() {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     if let Some(error) = problem {
-        tracing::warn!(%error, "BACKHAUL_LOG={wanted} is no filter; logging at level info");
+        tracing::warn!(%error, "BACKHAUL_LOG={wanted} is no filter; logging {default}");
     }
 }
 

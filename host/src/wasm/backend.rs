@@ -11,6 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use super::component::Component;
 use super::grants::{DenialReport, Denials, FileGrant, Grants};
 use super::health::{Health, HealthMeter};
+#[cfg(feature = "verify")]
+use super::instance::CallError;
 use super::instance::{Instance, Template};
 use super::limits::Limits;
 use super::output::OutputStats;
@@ -105,6 +107,29 @@ impl WasmBackend {
         self.health.forgive();
     }
 
+    /// How many bytes of memory the instances without work have, all together. It
+    /// never becomes less while they live: WebAssembly gives none back.
+    pub fn memory(&self) -> u64 {
+        self.idle().iter().map(Instance::memory).sum()
+    }
+
+    /// Has the `close` of every instance without work called so many times, and ends
+    /// them. The contract has it called once: this is for who tries a component.
+    ///
+    /// # Errors
+    ///
+    /// What the first call that failed came up against.
+    #[cfg(feature = "verify")]
+    pub(crate) async fn close_each(&self, times: usize) -> Result<(), CallError> {
+        let instances = std::mem::take(&mut *self.idle());
+        for mut instance in instances {
+            for _ in 0..times {
+                instance.close().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the backend another name than its component says.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> WasmBackend {
@@ -197,7 +222,7 @@ impl AsyncBackend for WasmBackend {
         self.permits.close();
         drop(permits);
         let instances = std::mem::take(&mut *self.idle());
-        let closing = join_all(instances.into_iter().map(Instance::close));
+        let closing = join_all(instances.into_iter().map(Instance::end));
         let rest = deadline.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
         match tokio::time::timeout(rest, closing).await {
             Ok(closed) => {

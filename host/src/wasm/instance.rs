@@ -197,8 +197,18 @@ impl Instance {
         }
     }
 
+    /// How many bytes of memory it has.
+    pub(super) fn memory(&self) -> u64 {
+        self.store.data().memory.used()
+    }
+
     /// Calls `close` and ends the instance.
-    pub(super) async fn close(mut self) -> Result<(), CallError> {
+    pub(super) async fn end(mut self) -> Result<(), CallError> {
+        self.close().await
+    }
+
+    /// Calls `close`.
+    pub(super) async fn close(&mut self) -> Result<(), CallError> {
         let function = self
             .close
             .typed::<(), CloseResult>(&self.store)

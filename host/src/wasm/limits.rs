@@ -87,6 +87,11 @@ impl MemoryMeter {
         }
     }
 
+    /// How many bytes all memories have together.
+    pub(super) fn used(&self) -> u64 {
+        self.used as u64
+    }
+
     fn grow(counter: &mut usize, limit: usize, current: usize, desired: usize) -> bool {
         // Wasmtime asks with the size of one memory (or table); the limit is on
         // all of them together.

@@ -1,0 +1,141 @@
+//! Every shipped backend passes on its real server.
+
+use backhaul_tests::nats_server::NatsServer;
+use backhaul_tests::rabbitmq_server::RabbitMqServer;
+use backhaul_tests::redis_server::{RedisServer, free_port};
+use backhaul_tests::wait_for;
+use serde_json::json;
+
+use super::Subject;
+
+/// As much as is published where nothing else is said: the time of all tests counts.
+const MANY: [&str; 2] = ["--memory-events", "20000"];
+
+#[test]
+fn redis_streams() {
+    // Small enough for an event to be too large.
+    let Some(server) = RedisServer::with(&["--proto-max-bulk-len", "2097152"]) else {
+        return;
+    };
+    let manifest = format!(
+        "[grants]\ntcp = [\"{}\"]\nenv = {{ REDIS_URL = \"{}\" }}\n",
+        server.address(),
+        server.url()
+    );
+    let run = Subject::shipped("redis-streams", &manifest).verify(&MANY);
+    run.assert_passed(&["real-restart", "repeats"]);
+}
+
+#[test]
+fn redis_streams_when_redis_is_really_started_again() {
+    let Some(mut server) = RedisServer::start() else {
+        return;
+    };
+    let manifest = format!(
+        "[grants]\ntcp = [\"{}\"]\nenv = {{ REDIS_URL = \"{}\" }}\n",
+        server.address(),
+        server.url()
+    );
+    let subject = Subject::shipped("redis-streams", &manifest);
+    let folder = subject.workspace.path().to_owned();
+    let (asked, done) = (folder.join("asked"), folder.join("done"));
+    let command = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
+        asked.display(),
+        done.display()
+    );
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the command to be run", || asked.exists().then_some(()));
+            server.stop();
+            server.start_again();
+            std::fs::write(done, "").expect("a file");
+        });
+        subject.verify(&["--only", "real-restart", "--restart-command", &command])
+    });
+    run.assert_passed(&[]);
+}
+
+#[test]
+fn a_restart_that_fails_is_no_verdict() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let manifest = format!(
+        "[grants]\ntcp = [\"{}\"]\nenv = {{ REDIS_URL = \"{}\" }}\n",
+        server.address(),
+        server.url()
+    );
+    let subject = Subject::shipped("redis-streams", &manifest);
+    let run = subject.verify(&["--only", "real-restart", "--restart-command", "exit 4"]);
+    assert_eq!(run.code(), Some(2), "{}", run.text());
+    let (outcome, detail) = run.outcome("real-restart");
+    assert_eq!((outcome, detail), ("undecided", "exit 4: exit status: 4"));
+}
+
+#[test]
+fn rabbitmq() {
+    let Some(server) = RabbitMqServer::with("max_message_size = 2097152") else {
+        return;
+    };
+    let address = server.address();
+    let manifest = format!(
+        "[grants]\ntcp = [\"{address}\"]\nenv = {{ RABBITMQ_URL = \"amqp://guest:guest@{address}\" }}\n"
+    );
+    let subject = Subject::shipped("rabbitmq", &manifest);
+    subject.profile("max_event = \"2MiB\"\n");
+    subject
+        .verify(&MANY)
+        .assert_passed(&["real-restart", "repeats"]);
+}
+
+#[test]
+fn nats_jetstream() {
+    let configuration = "jetstream {}\nmax_payload = 2097152\n\
+         authorization { user = \"ada\", password = \"secret word\" }";
+    let login = json!({ "user": "ada", "pass": "secret word" });
+    let Some(server) = NatsServer::with(configuration, login) else {
+        return;
+    };
+    server.create_stream("events", &["events.>"], &json!({}));
+    let address = server.address();
+    let manifest = format!(
+        "[grants]\ntcp = [\"{address}\"]\n[grants.env]\nNATS_URL = \"nats://{address}\"\n\
+         NATS_USER = \"ada\"\nNATS_PASSWORD = \"secret word\"\n"
+    );
+    let run = Subject::shipped("nats-jetstream", &manifest).verify(&MANY);
+    run.assert_passed(&["real-restart"]);
+}
+
+#[test]
+fn webhook() {
+    let origin = format!("http://127.0.0.1:{}", free_port());
+    let manifest = format!(
+        "[grants]\nhttp = [\"{origin}\"]\nenv = {{ WEBHOOK_URL = \"{origin}/events\" }}\n\
+         [limits]\nbatch = 32\n"
+    );
+    let run = Subject::shipped("webhook", &manifest).verify(&MANY);
+    run.assert_passed(&["credentials", "real-restart", "repeats"]);
+}
+
+#[test]
+fn file() {
+    let subject = Subject::shipped("file", "");
+    let manifest = format!(
+        "[grants]\nfiles = [{{ host = \"{}\", guest = \"/out\", write = true }}]\n",
+        subject.workspace.path().join("data/out").display()
+    );
+    std::fs::write(subject.file.with_extension("toml"), manifest).expect("a manifest");
+    subject.verify(&MANY).assert_passed(&[
+        "refused-event",
+        "too-large",
+        "credentials",
+        "unreachable",
+        "cut",
+        "restart",
+        "hang",
+        "real-restart",
+        "repeats",
+        "instances",
+    ]);
+}
