@@ -61,6 +61,32 @@ fn an_event_is_posted_in_binary_mode_and_signed() {
 }
 
 #[test]
+fn events_without_data_are_posted_once() {
+    let server = WebhookServer::start(|_, _| Reply::status(204));
+    let workspace = workspace(&server.origin(), "", "");
+    let host = workspace.serve();
+    let ids = ids("empty", 200);
+    for id in &ids {
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id.as_str()),
+            ("ce-source", "/tests"),
+            ("ce-type", "after:signup"),
+        ];
+        assert_eq!(host.post(&headers, "").status, 202);
+    }
+    wait_for_requests(&server, ids.len());
+    let (status, log) = host.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let requests = server.requests();
+    let posted: Vec<&str> = requests
+        .iter()
+        .map(|request| &*request.headers["ce-id"])
+        .collect();
+    assert_eq!(posted, ids);
+}
+
+#[test]
 fn in_structured_mode_the_event_is_the_body() {
     let server = WebhookServer::start(|_, _| Reply::status(200).saying("thanks"));
     let env = format!("WEBHOOK_MODE = \"structured\"\nWEBHOOK_SECRET = \"{SECRET}\"");
