@@ -98,6 +98,9 @@ impl Arrivals {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                return Err(ReaderError("the reader has ended".to_owned()));
+            }
             let since = state.last.map_or(began, |last| last.max(began)).elapsed();
             let wait = match state.ids.len() >= expected {
                 true => self.quiet,

@@ -62,7 +62,7 @@ pub(crate) enum VerifyError {
     },
 
     /// What arrived cannot be read.
-    #[error("what arrives cannot be read, so nothing can be verified: {0}")]
+    #[error("what arrives cannot be read, so nothing can be verified")]
     Reader(#[from] ReaderError),
 
     /// A case that does not exist.

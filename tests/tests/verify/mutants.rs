@@ -11,8 +11,7 @@ use backhaul_tests::line_server::LineServer;
 use super::{Run, Subject};
 
 /// Prints what the server has stored, as a reader of another's backend might.
-const READER: &str =
-    "echo ready; tail -n +1 -F \"$LINES_FILE\" 2>/dev/null & cat > /dev/null; kill $!";
+const READER: &str = "echo ready; tail -n +1 -f \"$LINES_FILE\" & cat > /dev/null; kill $!";
 
 /// Verifies the backend with the fault `mutation`.
 fn verify(mutation: &str, arguments: &[&str]) -> Run {

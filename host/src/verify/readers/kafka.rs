@@ -106,7 +106,10 @@ impl Reader for Kafka {
             let fetch = partition
                 .client
                 .fetch_records(partition.offset, BYTES, WAIT);
-            let fetched = self.runtime.block_on(timeout(PATIENCE, fetch));
+            // A time limit needs the runtime to begin in.
+            let fetched = self
+                .runtime
+                .block_on(async { timeout(PATIENCE, fetch).await });
             let fetched = fetched.map_err(|_| "it does not answer".to_owned());
             let fetched = fetched.and_then(|fetched| fetched.map_err(|error| error.to_string()));
             let (records, _) =

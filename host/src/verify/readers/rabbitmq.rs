@@ -229,7 +229,9 @@ impl Reader for RabbitMq {
             self.queue.name.as_str().into(),
             QueueDeleteOptions::default(),
         );
-        let _ = self.runtime.block_on(timeout(PATIENCE, deleted));
+        let _ = self
+            .runtime
+            .block_on(async { timeout(PATIENCE, deleted).await });
     }
 }
 
