@@ -232,8 +232,9 @@ async fn serve(client: TcpStream, server: SocketAddr, wire: &Wire) {
     };
     // Either way both ends are closed, and whoever is there notices.
     tokio::select! {
-        _ = carried => {}
+        biased;
         _ = cuts.changed() => {}
+        _ = carried => {}
     }
 }
 

@@ -88,6 +88,8 @@ pub(super) async fn hang(context: &Context<'_>) -> Verdict {
         0 => "it gave up by itself",
         _ => "the host stopped it",
     };
+    // What was on its way never gets there.
+    context.wire.cut();
     context.wire.set(Fault::None);
     trial.publish(parts).await?;
     trial.delivered(3 * parts).await?;
