@@ -150,3 +150,20 @@ fn event(record: Record) -> Option<Event> {
         .filter_map(|(name, value)| Some((name.strip_prefix("ce_")?.to_owned(), value)));
     from_attributes(attributes, content_type, data)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_has_a_port() {
+        for (broker, expected) in [
+            ("kafka.internal", "kafka.internal:9092"),
+            (" 10.0.0.7:1 ", "10.0.0.7:1"),
+            ("[::1]", "[::1]:9092"),
+            ("[::1]:7", "[::1]:7"),
+        ] {
+            assert_eq!(with_port(broker), expected);
+        }
+    }
+}
