@@ -52,6 +52,13 @@ pub fn report(text: impl ToString) -> Result<(), Vec<Failure>> {
     Err(vec![Failure::permanent(0, text.to_string())])
 }
 
+/// So many bytes in which one that is missing, doubled or misplaced is seen.
+pub fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes)
+        .map(|n| (n as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3])
+        .collect()
+}
+
 /// Exports a blocking backend that takes everything, with an expression for
 /// its `name`.
 #[macro_export]

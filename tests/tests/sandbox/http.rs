@@ -28,7 +28,7 @@ async fn guest(name: &str, http: &[&str], tls: TlsRoots) -> WasmBackend {
     start(name, grants, within(GENEROUS)).await
 }
 
-fn trusting(issuer: &Issuer) -> TlsRoots {
+pub(crate) fn trusting(issuer: &Issuer) -> TlsRoots {
     let mut roots = TlsRoots::default();
     assert_eq!(roots.add_pem(issuer.pem().as_bytes()).expect("a root"), 1);
     roots
