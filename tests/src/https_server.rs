@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -45,14 +46,7 @@ impl HttpsServer {
 
     /// A server with TLS.
     pub fn tls(certificate: &ServerCertificate) -> HttpsServer {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.chain.clone()], certificate.key.clone_key())
-            .expect("a certificate and its key");
-        HttpsServer::start(Some(Arc::new(config)))
+        HttpsServer::start(Some(certificate.server_config()))
     }
 
     fn start(tls: Option<Arc<ServerConfig>>) -> HttpsServer {
@@ -249,6 +243,32 @@ pub struct Issuer(CertifiedIssuer<'static, KeyPair>);
 pub struct ServerCertificate {
     chain: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    pem: String,
+    key_pem: String,
+}
+
+impl ServerCertificate {
+    /// Writes the certificate and its key as PEM into `folder`, named `NAME.pem` and
+    /// `NAME.key`, and returns their paths.
+    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let certificate = folder.join(format!("{name}.pem"));
+        let key = folder.join(format!("{name}.key"));
+        std::fs::write(&certificate, &self.pem).expect("the certificate's file");
+        std::fs::write(&key, &self.key_pem).expect("the key's file");
+        (certificate, key)
+    }
+
+    /// What a server with this certificate serves by.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.chain.clone()], self.key.clone_key())
+            .expect("a certificate and its key");
+        Arc::new(config)
+    }
 }
 
 impl Issuer {
@@ -288,6 +308,8 @@ impl Issuer {
         ServerCertificate {
             chain: certificate.der().clone(),
             key: PrivateKeyDer::try_from(key.serialize_der()).expect("the key"),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
         }
     }
 }

@@ -29,9 +29,11 @@ mod limits;
 mod lookup;
 mod outline;
 mod output;
+mod relay;
 mod secrets;
 mod state;
 mod text;
+mod tls;
 
 pub use backend::WasmBackend;
 pub use compiler::{COMPILE_MEMORY, CompileError, Compiler, run_compiler};
@@ -41,7 +43,7 @@ pub use grants::{
     Denial, DenialKind, DenialReport, Denials, FileGrant, Grants, InvalidSocketGrant, SocketGrant,
 };
 pub use health::Health;
-pub use http::{HttpGrant, InvalidHttpGrant, InvalidRoots, TlsRoots};
+pub use http::{HttpGrant, InvalidHttpGrant};
 pub use instance::{CallError, CallErrorKind};
 pub use limits::Limits;
 pub use outline::MAX_COMPONENT;
@@ -53,6 +55,7 @@ pub use secrets::{EnvGrant, EnvValue, Secrets};
 pub(crate) use text::{hex, is_name};
 #[cfg(feature = "cli")]
 pub(crate) use text::{is_invisible, printable};
+pub use tls::{InvalidRoots, TlsRoots};
 
 /// Why a component cannot be used as a backend.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ use super::grants::{Denials, Grants, Network, OpenFolder};
 use super::http::Http;
 use super::limits::{Limits, MemoryMeter};
 use super::output::{LogStream, OutputLog};
+use super::relay::Relays;
 
 /// The most random bytes a guest gets in one call. They are made one by one, in
 /// the host's memory.
@@ -24,6 +25,7 @@ pub(super) struct State {
     pub(super) memory: MemoryMeter,
     pub(super) network: Arc<Network>,
     pub(super) asked: Asked,
+    pub(super) relays: Relays,
     pub(super) files: Files,
     http: Http,
 }
@@ -51,6 +53,7 @@ impl State {
             memory: MemoryMeter::new(limits.memory),
             network: network.clone(),
             asked: Asked::default(),
+            relays: Relays::new(network.clone(), grants.tls.clone()),
             files: Files::new(folders.clone(), denials.clone()),
             http: Http::new(grants, denials, network),
         }

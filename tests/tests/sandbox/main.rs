@@ -15,6 +15,7 @@ mod instances;
 mod memory;
 mod network;
 mod output;
+mod relay;
 mod reroute;
 mod slow_components;
 mod startup;

@@ -44,7 +44,7 @@ fn every_event() -> Spanned<Vec<Pattern>> {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawGrants {
     pub(super) tcp: Vec<RawSocket>,
-    pub(super) udp: Vec<RawSocket>,
+    pub(super) udp: Vec<RawDatagrams>,
     pub(super) http: Vec<RawOrigin>,
     pub(super) files: Vec<RawFolder>,
     #[serde(deserialize_with = "variables")]
@@ -175,6 +175,22 @@ impl<'de> Deserialize<'de> for RawSocket {
             .parse()
             .map(RawSocket)
             .map_err(D::Error::custom)
+    }
+}
+
+/// As for TCP, but without TLS.
+pub(super) struct RawDatagrams(pub(super) SocketGrant);
+
+impl<'de> Deserialize<'de> for RawDatagrams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawDatagrams, D::Error> {
+        let RawSocket(grant) = RawSocket::deserialize(deserializer)?;
+        match grant.is_tls() {
+            true => Err(D::Error::custom(format!(
+                "{:?} has TLS, which is for TCP alone; write HOST:PORT",
+                grant.to_string()
+            ))),
+            false => Ok(RawDatagrams(grant)),
+        }
     }
 }
 

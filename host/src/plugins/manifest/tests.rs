@@ -165,6 +165,16 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
         ),
         ("[grants]\ntcp = [\"redis\"]", "line 2", "is not HOST:PORT"),
         (
+            "[grants]\ntcp = [\"rediss://redis:1\"]",
+            "line 2",
+            "with TLS, which is for TCP, it is \"tls://",
+        ),
+        (
+            "[grants]\nudp = [\"tls://redis:1\"]",
+            "line 2",
+            "has TLS, which is for TCP alone",
+        ),
+        (
             "[grants]\nfiles = [{ host = \"/nonexistent\", guest = \"/x\" }]",
             "line 2",
             "`host`: /nonexistent is not a folder, or does not exist",

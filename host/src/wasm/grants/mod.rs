@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use wasmtime_wasi::WasiCtxBuilder;
 
-use super::http::{HttpGrant, TlsRoots};
+use super::http::HttpGrant;
 use super::secrets::EnvGrant;
+use super::tls::TlsRoots;
 
 pub(super) use answers::{MAX_ADDRESSES, Misled};
 pub(super) use denials::Explanation;
@@ -30,7 +31,7 @@ pub use denials::{Denial, DenialKind, DenialReport, Denials};
 pub use files::FileGrant;
 pub(super) use files::OpenFolder;
 pub(super) use host::{Host, port, without_password};
-pub(super) use network::{Destination, Network};
+pub(super) use network::{Destination, Led, Network};
 pub(super) use reroute::Reroute;
 pub use socket::{InvalidSocketGrant, SocketGrant};
 

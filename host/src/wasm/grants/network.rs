@@ -19,6 +19,7 @@ use super::denials::{DenialKind, Denials, Explanation};
 use super::host::{Host, MAX_NAME, normalized};
 use super::reroute::Reroute;
 use super::socket::SocketGrant;
+use crate::wasm::tls::Server;
 
 /// How many look-ups of one plugin run side by side. Each holds a thread until
 /// the resolver answers or gives up, also when the call that wanted it is over;
@@ -49,12 +50,14 @@ pub(in crate::wasm) struct Network {
 }
 
 /// Where a TCP connection goes that a guest asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in crate::wasm) enum Destination {
     /// To where it asks for.
     Same,
     /// To another address.
     Elsewhere(SocketAddr),
+    /// To a server at this address, with TLS, which the host ends.
+    Tls(Server, SocketAddr),
     /// Nowhere.
     Denied,
 }
@@ -142,10 +145,13 @@ impl Network {
         if asked.ip().to_canonical().is_unspecified() || asked.port() == 0 {
             return Destination::Same;
         }
-        if !self.may_reach(DenialKind::Tcp, asked) {
+        let Some(grant) = self.may_reach(DenialKind::Tcp, asked) else {
             return Destination::Denied;
-        }
+        };
         let instead = self.instead_of(asked);
+        if grant.is_tls() {
+            return Destination::Tls(Server::new(grant, &grant.host), instead);
+        }
         if instead == asked {
             return Destination::Same;
         }
@@ -158,6 +164,21 @@ impl Network {
         self.reroute.instead_of(address)
     }
 
+    /// Lets a socket of the plugin be connected to `address`, which is the host's
+    /// own, until the result is dropped.
+    pub(in crate::wasm) fn lead(self: &Arc<Network>, address: SocketAddr) -> Led {
+        self.lock_instead().insert(address);
+        Led {
+            network: self.clone(),
+            address,
+        }
+    }
+
+    /// The name of the plugin's file.
+    pub(in crate::wasm) fn plugin(&self) -> &str {
+        self.denials.plugin()
+    }
+
     /// Wasmtime asks this before it does something with an address.
     pub(super) fn check(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         // Connecting and sending bind to a wildcard address first.
@@ -166,7 +187,11 @@ impl Network {
             SocketAddrUse::TcpBind if any => true,
             // What the host has put in place of an address was decided about then.
             SocketAddrUse::TcpConnect if self.lock_instead().contains(&address) => true,
-            SocketAddrUse::TcpConnect => self.may_reach(DenialKind::Tcp, address),
+            SocketAddrUse::TcpConnect => {
+                // Only what is led there goes to a server with TLS.
+                self.may_reach(DenialKind::Tcp, address)
+                    .is_some_and(|grant| !grant.is_tls())
+            }
             SocketAddrUse::UdpBind if any && !self.udp.is_empty() => true,
             SocketAddrUse::UdpBind if any => {
                 self.denials
@@ -176,7 +201,7 @@ impl Network {
                     });
                 false
             }
-            SocketAddrUse::UdpSend => self.may_reach(DenialKind::Udp, address),
+            SocketAddrUse::UdpSend => self.may_reach(DenialKind::Udp, address).is_some(),
             // A bound socket receives from everybody; what does not come from a
             // granted server is dropped. It is not the guest's deed.
             SocketAddrUse::UdpReceive => self.grant_for(DenialKind::Udp, address).is_ok(),
@@ -196,11 +221,12 @@ impl Network {
         }
     }
 
-    fn may_reach(&self, kind: DenialKind, address: SocketAddr) -> bool {
+    /// The grant that allows `address`; if there is none, that is reported.
+    fn may_reach(&self, kind: DenialKind, address: SocketAddr) -> Option<&SocketGrant> {
         let misled = match self.grant_for(kind, address) {
-            Ok(()) => {
+            Ok(grant) => {
                 self.note_use();
-                return true;
+                return Some(grant);
             }
             Err(misled) => misled,
         };
@@ -224,41 +250,51 @@ impl Network {
                 },
                 allow: Some(format!("{kind} = [\"{target}\"]")),
             });
-        false
+        None
     }
 
-    /// Whether a grant of `kind` allows `address`. If not, the name that was
-    /// granted and led there nevertheless, if one did.
+    /// The grant of `kind` that allows `address`: one with TLS, if there are several.
+    /// If there is none, the name that was granted and led there nevertheless, if one
+    /// did.
     fn grant_for(
         &self,
         kind: DenialKind,
         address: SocketAddr,
-    ) -> Result<(), Option<(String, Misled)>> {
+    ) -> Result<&SocketGrant, Option<(String, Misled)>> {
         let ip = address.ip().to_canonical();
         let grants = match kind {
             DenialKind::Udp => &self.udp,
             _ => &self.tcp,
         };
         let answers = self.lock();
-        let mut misled = None;
+        let (mut plain, mut misled) = (None, None);
         for grant in grants {
-            if grant.port != address.port() {
+            // There is no TLS for datagrams, and plain text is not what is granted.
+            let wrong = kind == DenialKind::Udp && grant.is_tls();
+            if grant.port != address.port() || wrong {
                 continue;
             }
-            match &grant.host {
-                Host::Address(granted) if *granted == ip => return Ok(()),
-                Host::Address(_) => {}
+            let allows = match &grant.host {
+                Host::Address(granted) => *granted == ip,
                 Host::Name(name) => {
                     let answers = answers.get(name);
                     match answers.and_then(|answers| answers.lead_to(name, ip)) {
-                        Some(Ok(())) => return Ok(()),
-                        Some(Err(why)) => misled = Some((name.clone(), why)),
-                        None => {}
+                        Some(Ok(())) => true,
+                        Some(Err(why)) => {
+                            misled = Some((name.clone(), why));
+                            false
+                        }
+                        None => false,
                     }
                 }
+            };
+            match allows {
+                true if grant.is_tls() => return Ok(grant),
+                true => plain = plain.or(Some(grant)),
+                false => {}
             }
         }
-        Err(misled)
+        plain.ok_or(misled)
     }
 
     fn lock_instead(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
@@ -268,6 +304,25 @@ impl Network {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Answers>> {
         // Nothing under this lock can leave the answers half changed.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address of the host's own that a plugin's sockets may be connected to.
+#[derive(Debug)]
+pub(in crate::wasm) struct Led {
+    network: Arc<Network>,
+    address: SocketAddr,
+}
+
+impl Led {
+    pub(in crate::wasm) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.network.lock_instead().remove(&self.address);
     }
 }
 

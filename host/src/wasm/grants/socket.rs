@@ -1,4 +1,4 @@
-//! `HOST:PORT`, as grants of TCP and UDP are written.
+//! `HOST:PORT`, as grants of TCP and UDP are written, and `tls://HOST:PORT`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,10 +8,21 @@ use super::host::{Host, is_name, normalized, port, without_password};
 
 /// A server a plugin may reach at one port, written `HOST:PORT`. The host is a
 /// name, an IPv4 address, or an IPv6 address in brackets.
+///
+/// With `tls://` before it, for TCP alone, the host speaks TLS with the server, and
+/// plain text with the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketGrant {
+    pub(super) transport: Transport,
     pub(super) host: Host,
     pub(super) port: u16,
+}
+
+/// How the host speaks with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Plain,
+    Tls,
 }
 
 impl FromStr for SocketGrant {
@@ -19,9 +30,17 @@ impl FromStr for SocketGrant {
 
     fn from_str(text: &str) -> Result<SocketGrant, InvalidSocketGrant> {
         let parse = || {
-            let (host, digits) = text.rsplit_once(':')?;
+            let (transport, server) = match text.strip_prefix(TLS) {
+                Some(server) => (Transport::Tls, server),
+                None => (Transport::Plain, text),
+            };
+            let (host, digits) = server.rsplit_once(':')?;
             let (host, port) = (Host::new(host).ok()?, port(digits)?);
-            Some(SocketGrant { host, port })
+            Some(SocketGrant {
+                transport,
+                host,
+                port,
+            })
         };
         parse().ok_or_else(|| InvalidSocketGrant(without_password(text)))
     }
@@ -29,18 +48,27 @@ impl FromStr for SocketGrant {
 
 impl fmt::Display for SocketGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        let scheme = if self.is_tls() { TLS } else { "" };
+        write!(f, "{scheme}{}:{}", self.host, self.port)
     }
 }
 
-/// A text that is not `HOST:PORT`.
+const TLS: &str = "tls://";
+
+/// A text that is neither `HOST:PORT` nor `tls://HOST:PORT`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not HOST:PORT, for instance \"redis.internal:6379\", \"10.0.0.7:6379\" or \"[::1]:6379\""
+    "{0:?} is not HOST:PORT, for instance \"redis.internal:6379\", \"10.0.0.7:6379\" or \
+     \"[::1]:6379\"; with TLS, which is for TCP, it is \"tls://redis.internal:6380\""
 )]
 pub struct InvalidSocketGrant(String);
 
 impl SocketGrant {
+    /// Whether the host speaks TLS with the server.
+    pub fn is_tls(&self) -> bool {
+        self.transport == Transport::Tls
+    }
+
     /// What a grant for `name` looks like, without a port; `None` if it is no
     /// name that could be granted.
     pub(super) fn shown_for(name: &str) -> Option<String> {
@@ -67,6 +95,8 @@ mod tests {
             "1.example:80",
             "0x7f.example:80",
             "[fe80::1]:80",
+            "tls://redis:1",
+            "tls://[::1]:1",
         ] {
             text.parse::<SocketGrant>().unwrap();
         }
@@ -87,6 +117,12 @@ mod tests {
             "a..b:80",
             "*:80",
             "redis://x:1",
+            "rediss://x:1",
+            "TLS://x:1",
+            "tls://x",
+            "tls://x:1/",
+            "tls://tls://x:1",
+            "tls:x:1",
             "10.0.0.300:1",
             "::1:80",
             "a b:80",

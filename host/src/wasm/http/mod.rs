@@ -27,10 +27,10 @@ use wasmtime_wasi_http::{
 
 use self::client::{Client, Patience};
 pub use self::origin::{HttpGrant, InvalidHttpGrant};
-pub use self::tls::{InvalidRoots, TlsRoots};
 use super::grants::{DenialKind, Denials, Explanation, Grants, Host, Misled, Network};
 use super::lookup::{self, LookupError};
 use super::state::State;
+use super::tls::TlsRoots;
 
 /// The most memory one set of headers may take that a guest puts together. With
 /// the limit of handles it bounds what a guest can have the host hold.

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hyper::Uri;
-use rustls::pki_types::ServerName;
 
 use crate::wasm::grants::{Host, port, without_password};
 
@@ -87,14 +86,6 @@ impl HttpGrant {
         match *port == scheme.default_port() {
             true => host.to_string(),
             false => format!("{host}:{port}"),
-        }
-    }
-
-    /// Whom the server's certificate must name.
-    pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
-        match &self.host {
-            Host::Name(name) => ServerName::try_from(name.clone()).ok(),
-            Host::Address(address) => Some(ServerName::from(*address)),
         }
     }
 }
