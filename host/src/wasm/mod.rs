@@ -55,7 +55,7 @@ pub use secrets::{EnvGrant, EnvValue, Secrets};
 pub(crate) use text::{hex, is_name};
 #[cfg(feature = "cli")]
 pub(crate) use text::{is_invisible, printable};
-pub use tls::{InvalidRoots, TlsRoots};
+pub use tls::{InvalidIdentity, InvalidRoots, TlsRoots};
 
 /// Why a component cannot be used as a backend.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ use super::grants::{Led, Network};
 use super::tls::{Application, Server, TlsRoots};
 
 /// The most connections with TLS one instance may have open; a further one fails at
-/// once. Each takes two file descriptors and some 100 kB.
+/// once. Each takes two file descriptors more than the guest's socket.
 const MAX_RELAYS: usize = 64;
 
 /// How long the server may take to accept a connection and to show who it is, and

@@ -9,9 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InconsistentKeys, RootCertStore};
 use tokio::task::JoinError;
 
 use super::grants::Host;
@@ -21,11 +22,12 @@ use super::text::printable;
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// The root certificates a plugin's servers are checked against: the system's,
-/// and what is added. Clones share what is made of them, which is made once,
-/// when it is first needed.
+/// and what is added; and what the host shows to servers that ask who it is. Clones
+/// share what is made of them, which is made once, when it is first needed.
 #[derive(Clone, Default)]
 pub struct TlsRoots {
     added: Vec<CertificateDer<'static>>,
+    identity: Option<Arc<CertifiedKey>>,
     shared: Arc<Shared>,
 }
 
@@ -62,9 +64,7 @@ impl TlsRoots {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let found = found.map_err(|error| InvalidRoots(format!("it is not PEM: {error}")))?;
         if found.is_empty() {
-            return Err(InvalidRoots(
-                "it holds no certificate; one begins with -----BEGIN CERTIFICATE-----".to_owned(),
-            ));
+            return Err(InvalidRoots(NO_CERTIFICATE.to_owned()));
         }
         for (index, certificate) in found.iter().enumerate() {
             RootCertStore::empty()
@@ -79,6 +79,50 @@ impl TlsRoots {
         self.shared = Arc::default();
         self.added.extend_from_slice(&found);
         Ok(found.len())
+    }
+
+    /// Has the host show the certificate of the PEM file `chain`, and those it comes
+    /// from if they follow, to servers that ask for one. `key` is the PEM file of its
+    /// private key.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be used, or they do not belong together; it says of which.
+    pub fn identify(&mut self, chain: &[u8], key: &[u8]) -> Result<(), InvalidIdentity> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain
+            .map_err(|error| InvalidIdentity::Certificate(format!("it is not PEM: {error}")))?;
+        if chain.is_empty() {
+            return Err(InvalidIdentity::Certificate(NO_CERTIFICATE.to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            InvalidIdentity::Key(match error {
+                pem::Error::NoItemsFound => {
+                    "it holds no private key; one begins with -----BEGIN PRIVATE KEY-----, and \
+                     one that is encrypted cannot be used"
+                        .to_owned()
+                }
+                other => format!("it is not PEM: {other}"),
+            })
+        })?;
+        let signing = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| {
+            InvalidIdentity::Key("its private key is of no kind that this host uses".to_owned())
+        })?;
+        let identity = CertifiedKey::new(chain, signing);
+        match identity.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                let problem = "its private key is not that of the certificate";
+                return Err(InvalidIdentity::Key(problem.to_owned()));
+            }
+            Err(error) => {
+                let problem = format!("its first certificate cannot be used: {error}");
+                return Err(InvalidIdentity::Certificate(problem));
+            }
+        }
+        self.shared = Arc::default();
+        self.identity = Some(Arc::new(identity));
+        Ok(())
     }
 
     /// What TLS connections are made with. Reads the system's certificates the
@@ -119,12 +163,18 @@ impl TlsRoots {
                  them (ca-certificates), or name a file in the manifest: [tls] roots = [\"ca.pem\"]"
             );
         }
-        let any =
+        let builder =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("ring has what TLS 1.2 and 1.3 need")
-                .with_root_certificates(store)
-                .with_no_client_auth();
+                .with_root_certificates(store);
+        let any = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let shown = SingleCertAndKey::from(identity.clone());
+                builder.with_client_cert_resolver(Arc::new(shown))
+            }
+        };
         let mut http = any.clone();
         http.alpn_protocols = vec![b"http/1.1".to_vec()];
         Configs {
@@ -179,10 +229,11 @@ impl TlsRoots {
     }
 }
 
-/// By what was added.
+/// By what was added, and by the certificates that are shown.
 impl PartialEq for TlsRoots {
     fn eq(&self, other: &TlsRoots) -> bool {
-        self.added == other.added
+        let shown = |roots: &TlsRoots| roots.identity.clone().map(|identity| identity.cert.clone());
+        self.added == other.added && shown(self) == shown(other)
     }
 }
 
@@ -192,8 +243,23 @@ impl fmt::Debug for TlsRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsRoots")
             .field("added", &self.added.len())
+            .field("identity", &self.identity.is_some())
             .finish()
     }
+}
+
+const NO_CERTIFICATE: &str = "it holds no certificate; one begins with -----BEGIN CERTIFICATE-----";
+
+/// Files that are no certificate and its key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidIdentity {
+    /// The certificate's.
+    #[error("{0}")]
+    Certificate(String),
+    /// The key's.
+    #[error("{0}")]
+    Key(String),
 }
 
 /// A file that holds no usable root certificates.

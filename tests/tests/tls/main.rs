@@ -1,5 +1,6 @@
 //! Plugins reach real servers by TLS, which the host ends, and those they should
 //! not trust get nothing.
 
+mod rabbitmq;
 mod redis;
 mod scene;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use backhaul_tests::books::wait_until_settled;
-use backhaul_tests::host::Workspace;
+use backhaul_tests::host::{Host, Workspace};
+use backhaul_tests::https_server::Issuer;
 use backhaul_tests::redis_server::{RedisServer, free_port};
 use backhaul_tests::{components, wait_for};
 
@@ -34,11 +35,16 @@ fn server(
 
 /// With the plugin, which is granted the server's port by TLS.
 fn workspace(certificates: &Certificates, port: u16) -> Workspace {
+    workspace_with(certificates, port, "")
+}
+
+/// The same, with further lines under `[tls]`.
+fn workspace_with(certificates: &Certificates, port: u16, tls: &str) -> Workspace {
     let workspace = Workspace::new();
     let manifest = format!(
         "[grants]\ntcp = [\"tls://localhost:{port}\"]\n\
          env = {{ REDIS_URL = \"redis://localhost:{port}\" }}\n\
-         [tls]\nroots = [{:?}]\n",
+         [tls]\nroots = [{:?}]\n{tls}\n",
         certificates.roots()
     );
     let component = components::plugin("redis-streams");
@@ -99,6 +105,46 @@ fn a_redis_that_is_not_trusted_gets_no_event_until_it_is() {
         wait_for("the event", || (redis.len(STREAM) == 1).then_some(()));
         host.stop();
     }
+}
+
+#[test]
+fn a_redis_that_wants_a_client_certificate_is_shown_the_one_of_the_manifest() {
+    let certificates = Certificates::new();
+    let port = free_port();
+    let certificate = certificates.server(None);
+    let Some(redis) = server(&certificates, certificate, port, "yes") else {
+        return;
+    };
+    let refused = |host: &Host, reason: &str| {
+        assert_eq!(host.post_event("1", "after:signup", "{}").status, 202);
+        host.wait_for_log(&format!(
+            "no TLS with the server at tls://localhost:{port}: {reason}"
+        ));
+        assert!(redis.is_empty(STREAM), "{reason}");
+    };
+    let client = |issuer: &Issuer| {
+        let (certificate, key) = issuer
+            .issue(&["backhaul"])
+            .write(certificates.folder(), "client");
+        format!("certificate = {certificate:?}\nkey = {key:?}")
+    };
+
+    let without = workspace(&certificates, port);
+    refused(&without.serve(), "it asks for a client certificate; ");
+
+    let lines = client(&certificates.stranger);
+    let strange = workspace_with(&certificates, port, &lines);
+    refused(
+        &strange.serve(),
+        "it does not accept the client certificate (UnknownCA); ",
+    );
+
+    let lines = client(&certificates.issuer);
+    let known = workspace_with(&certificates, port, &lines);
+    let host = known.serve();
+    assert_eq!(host.post_event("1", "after:signup", "{}").status, 202);
+    wait_for("the event", || (redis.len(STREAM) == 1).then_some(()));
+    host.stop();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `[tls]`: the root certificates a plugin's servers may have theirs from,
-//! beside the system's.
+//! beside the system's, and the certificate the host shows to those that ask for one.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -9,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::wasm::TlsRoots;
+use crate::wasm::{InvalidIdentity, TlsRoots};
 
-/// The largest file of root certificates, in bytes. A system's own bundle has
+/// The largest file of certificates, in bytes. A system's own bundle has
 /// some 200 kB.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -19,6 +20,8 @@ const MAX_FILE: u64 = 1 << 20;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTls {
     roots: Vec<Spanned<PathBuf>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
 }
 
 impl RawTls {
@@ -26,18 +29,43 @@ impl RawTls {
     pub(super) fn roots(&self) -> Result<TlsRoots, (Range<usize>, String)> {
         let mut roots = TlsRoots::default();
         for path in &self.roots {
-            let shown = path.get_ref().display();
-            let problem = match read(path.get_ref()) {
-                Ok(pem) => match roots.add_pem(&pem) {
-                    Ok(_) => continue,
-                    Err(error) => format!("the file {shown} cannot be used: {error}"),
-                },
-                Err(error) => format!("the file {shown} cannot be read: {error}"),
-            };
-            return Err((path.span(), problem));
+            roots
+                .add_pem(&pem(path)?)
+                .map_err(|error| unusable(path, error))?;
+        }
+        match (&self.certificate, &self.key) {
+            (None, None) => {}
+            (Some(certificate), Some(key)) => roots
+                .identify(&pem(certificate)?, &pem(key)?)
+                .map_err(|error| match error {
+                    InvalidIdentity::Certificate(_) => unusable(certificate, error),
+                    InvalidIdentity::Key(_) => unusable(key, error),
+                })?,
+            (Some(alone), None) => {
+                let problem = "a client certificate needs its private key: key = \"client.key\"";
+                return Err((alone.span(), problem.to_owned()));
+            }
+            (None, Some(alone)) => {
+                let problem = "a private key needs its certificate: certificate = \"client.pem\"";
+                return Err((alone.span(), problem.to_owned()));
+            }
         }
         Ok(roots)
     }
+}
+
+fn pem(path: &Spanned<PathBuf>) -> Result<Vec<u8>, (Range<usize>, String)> {
+    read(path.get_ref()).map_err(|error| {
+        let shown = path.get_ref().display();
+        let problem = format!("the file {shown} cannot be read: {error}");
+        (path.span(), problem)
+    })
+}
+
+fn unusable(path: &Spanned<PathBuf>, error: impl Display) -> (Range<usize>, String) {
+    let shown = path.get_ref().display();
+    let problem = format!("the file {shown} cannot be used: {error}");
+    (path.span(), problem)
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
@@ -96,6 +124,40 @@ mod tests {
             parse("[tls]\nverify = false").is_err(),
             "there is no such thing"
         );
+    }
+
+    #[test]
+    fn a_client_certificate_and_its_key_go_together_and_are_named_when_they_cannot_be_used() {
+        let parse = |text: &str| Manifest::parse("plugins/x.toml".as_ref(), text);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hello").unwrap();
+        let path = file.path().display();
+        for (lines, start, problem) in [
+            (
+                format!("certificate = \"{path}\""),
+                "plugins/x.toml, line 2: ",
+                "needs its private key: key = ",
+            ),
+            (
+                format!("key = \"{path}\""),
+                "plugins/x.toml, line 2: ",
+                "needs its certificate: certificate = ",
+            ),
+            (
+                format!("certificate = \"{path}\"\nkey = \"/nonexistent/client.key\""),
+                "plugins/x.toml, line 3: ",
+                "the file /nonexistent/client.key cannot be read",
+            ),
+            (
+                format!("certificate = \"{path}\"\nkey = \"{path}\""),
+                "plugins/x.toml, line 2: ",
+                "it holds no certificate",
+            ),
+        ] {
+            let error = parse(&format!("[tls]\n{lines}")).unwrap_err().to_string();
+            assert!(error.starts_with(start), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
     }
 
     #[test]
