@@ -526,7 +526,7 @@ fn a_wrong_setting_is_named_with_what_is_expected() {
             "no",
             "expected active or passive",
         ),
-        ("RABBITMQ_URL", "amqps://localhost", "without TLS"),
+        ("RABBITMQ_URL", "amqps://localhost", "grant tls://HOST:PORT"),
     ];
     for (n, (setting, value, _)) in cases.iter().enumerate() {
         let manifest = format!("[grants]\nenv = {{ {setting} = {value:?} }}\n");

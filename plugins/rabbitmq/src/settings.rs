@@ -77,8 +77,9 @@ impl Address {
     /// The crate's own errors are not passed on: they may quote the URL.
     fn parse(url: &str, password: Option<String>) -> Result<Self, SettingError> {
         Self::try_parse(url, password).ok_or_else(|| {
-            let expected = "amqp://[user:password@]host[:port][/vhost], without TLS and without parameters, \
-                            special characters in % notation (the vhost \"/\" is %2f)";
+            let expected = "amqp://[user:password@]host[:port][/vhost], without parameters, \
+                            special characters in % notation (the vhost \"/\" is %2f); for TLS, write \
+                            amqp:// and grant tls://HOST:PORT";
             SettingError::invalid_secret("RABBITMQ_URL", expected)
         })
     }

@@ -63,7 +63,7 @@ impl Settings {
             setting("REDIS_PASSWORD").ok(),
         );
         let info = connection_info(&url, password).ok_or_else(|| {
-            let expected = "redis://[user[:password]@]host[:port][/database], without TLS and with special characters in % notation";
+            let expected = "redis://[user[:password]@]host[:port][/database], with special characters in % notation; for TLS, write redis:// and grant tls://HOST:PORT";
             SettingError::invalid_secret("REDIS_URL", expected)
         })?;
         let fields = match setting_or("REDIS_FIELDS", "attributes").as_str() {
