@@ -15,7 +15,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -26,9 +26,13 @@ use super::tls::{Application, Server, TlsRoots};
 /// once. Each takes two file descriptors more than the guest's socket.
 const MAX_RELAYS: usize = 64;
 
-/// How long the server may take to accept a connection and to show who it is, and
-/// then the guest to take it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server may take to accept a connection and to show who it is. It is
+/// less than a call may take by default: else that would end first, and nobody be told
+/// why.
+const SERVER_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the guest may take then to have its socket connected.
+const GUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections with TLS of one instance. They end with it.
 pub(super) struct Relays {
@@ -108,7 +112,8 @@ impl Relay {
         server: Server,
         address: SocketAddr,
     ) -> io::Result<Relay> {
-        let stream = match timeout(PATIENCE, TcpStream::connect(address)).await {
+        let deadline = Instant::now() + SERVER_PATIENCE;
+        let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
@@ -116,7 +121,7 @@ impl Relay {
         let name = server.name().ok_or(io::ErrorKind::InvalidInput)?;
         let config = roots.config(Application::Any).await;
         let connector = TlsConnector::from(config.map_err(io::Error::other)?);
-        let shaken = match timeout(PATIENCE, connector.connect(name, stream)).await {
+        let shaken = match timeout_at(deadline, connector.connect(name, stream)).await {
             Ok(shaken) => shaken,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -146,7 +151,7 @@ impl Relay {
             accept(&listener, local).await
         };
         // The listener is closed, whatever came of it.
-        let guest = timeout(PATIENCE, guest).await;
+        let guest = timeout(GUEST_PATIENCE, guest).await;
         drop(self.led);
         let Ok(Some(mut guest)) = guest else {
             return;
@@ -190,7 +195,9 @@ mod tests {
         let connect = || std::net::TcpStream::connect(address).unwrap();
         let (mut before, guest, mut after) = (connect(), connect(), connect());
         let local = guest.local_addr().unwrap();
-        let accepted = timeout(PATIENCE, accept(&listener, local)).await.unwrap();
+        let accepted = timeout(GUEST_PATIENCE, accept(&listener, local))
+            .await
+            .unwrap();
         assert_eq!(accepted.unwrap().peer_addr().unwrap(), local);
 
         drop(listener);

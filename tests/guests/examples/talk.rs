@@ -1,5 +1,6 @@
 //! Talks to the server of its orders over TCP, and reports what came of it:
-//! `peer HOST:PORT`, `say WORD HOST:PORT`, `echo BYTES HOST:PORT`.
+//! `peer HOST:PORT`, `say WORD HOST:PORT`, `echo BYTES HOST:PORT`, and `many MOST HOST:PORT`:
+//! how many connections it can have open.
 
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{Shutdown, TcpStream};
@@ -35,6 +36,13 @@ fn talk(words: &[&str]) -> Result<String> {
             stream.read_to_end(&mut back)?;
             assert!(back == sent, "{} bytes came back", back.len());
             Ok(back.len().to_string())
+        }
+        ["many", most, server] => {
+            let most = most.parse().expect("a number");
+            let open: Vec<TcpStream> = (0..most)
+                .map_while(|_| TcpStream::connect(server).ok())
+                .collect();
+            Ok(open.len().to_string())
         }
         _ => unreachable!("no such order"),
     }

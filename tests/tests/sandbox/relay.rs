@@ -178,3 +178,34 @@ async fn a_refused_connection_is_told_as_one() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_server_that_never_answers_the_handshake_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answers = GUESTS.map(|name| async move {
+        let backend = guest(name, &format!("tls://{address}"), TlsRoots::default()).await;
+        ask(&backend, &format!("say you {address}")).await
+    });
+    let [first, second] = answers;
+    let (first, second) = tokio::join!(first, second);
+    for answer in [first, second] {
+        assert!(answer.to_lowercase().contains("abort"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_has_so_many_connections_and_those_that_ended_do_not_count() {
+    let issuer = Issuer::new();
+    let certificate = issuer.issue(&["127.0.0.1"]);
+    let address = server(Ipv4Addr::LOCALHOST, &certificate, echo);
+    for name in GUESTS {
+        let backend = guest(name, &format!("tls://{address}"), trusting(&issuer)).await;
+        let answer = ask(&backend, &format!("many 100 {address}")).await;
+        assert_eq!(answer, "ok 64", "{name}");
+        let deadline = std::time::Instant::now() + GENEROUS;
+        while ask(&backend, &format!("echo 9 {address}")).await != "ok 9" {
+            assert!(std::time::Instant::now() < deadline, "{name}");
+        }
+    }
+}
