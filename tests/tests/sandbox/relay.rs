@@ -10,6 +10,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::guest::{GENEROUS, ask, start, within};
 use crate::http::trusting;
+use crate::reroute;
 
 const GUESTS: [&str; 2] = ["talk", "talk_async"];
 
@@ -206,6 +207,26 @@ async fn an_instance_has_so_many_connections_and_those_that_ended_do_not_count()
         let deadline = std::time::Instant::now() + GENEROUS;
         while ask(&backend, &format!("echo 9 {address}")).await != "ok 9" {
             assert!(std::time::Instant::now() < deadline, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_led_elsewhere_must_still_be_the_granted_one() {
+    let issuer = Issuer::new();
+    let asked: SocketAddr = "127.0.0.2:6380".parse().unwrap();
+    for (certified, expected) in [("127.0.0.2", "ok hello you"), ("127.0.0.1", "error ")] {
+        let certificate = issuer.issue(&[certified]);
+        let instead = server(Ipv4Addr::LOCALHOST, &certificate, greet);
+        for name in GUESTS {
+            let grants = Grants {
+                tcp: vec![format!("tls://{asked}").parse().unwrap()],
+                tls: trusting(&issuer),
+                ..Grants::default()
+            };
+            let backend = reroute::guest(name, grants, asked, instead).await;
+            let answer = ask(&backend, &format!("say you {asked}")).await;
+            assert!(answer.starts_with(expected), "{name} {certified}: {answer}");
         }
     }
 }

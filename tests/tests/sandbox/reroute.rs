@@ -17,7 +17,12 @@ fn asked_for() -> SocketAddr {
 }
 
 /// A guest whose host connects to `instead` in place of `asked`.
-async fn guest(name: &str, grants: Grants, asked: SocketAddr, instead: SocketAddr) -> WasmBackend {
+pub(crate) async fn guest(
+    name: &str,
+    grants: Grants,
+    asked: SocketAddr,
+    instead: SocketAddr,
+) -> WasmBackend {
     let route = move |address| if address == asked { instead } else { address };
     let engine = WasmEngine::builder()
         .cache(Some(components::target().join("test-cache/backhaul")))
