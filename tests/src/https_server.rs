@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// A server on a free port of loopback. Dropping it closes its connections.
 ///
@@ -47,6 +48,24 @@ impl HttpsServer {
     /// A server with TLS.
     pub fn tls(certificate: &ServerCertificate) -> HttpsServer {
         HttpsServer::start(Some(certificate.server_config()))
+    }
+
+    /// The same, for clients with a certificate of `issuer` alone.
+    pub fn tls_for(issuer: &Issuer, certificate: &ServerCertificate) -> HttpsServer {
+        let mut roots = RootCertStore::empty();
+        roots.add(issuer.0.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .expect("a verifier");
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![certificate.chain.clone()], certificate.key.clone_key())
+            .expect("a certificate and its key");
+        HttpsServer::start(Some(Arc::new(config)))
     }
 
     fn start(tls: Option<Arc<ServerConfig>>) -> HttpsServer {

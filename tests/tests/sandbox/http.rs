@@ -364,3 +364,26 @@ async fn an_instance_has_only_so_many_requests_and_connections_at_a_time() {
     assert!(answer.contains("ConnectionLimitReached"), "{answer}");
     assert!(server.connections() <= 70, "{}", server.connections());
 }
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_client_certificate_is_shown_the_granted_one() {
+    let issuer = Issuer::new();
+    let server = HttpsServer::tls_for(&issuer, &issuer.issue(&["localhost"]));
+    let origin = server.origin("localhost");
+    let folder = tempfile::TempDir::with_prefix("backhaul-client").expect("a temporary folder");
+    let (certificate, key) = issuer.issue(&["backhaul"]).write(folder.path(), "client");
+    let mut known = trusting(&issuer);
+    let read = |path| std::fs::read(path).expect("the file");
+    known
+        .identify(&read(certificate), &read(key))
+        .expect("a certificate and its key");
+    for name in GUESTS {
+        let backend = guest(name, &[&origin], trusting(&issuer)).await;
+        let answer = ask(&backend, &format!("get {origin}/hello")).await;
+        assert!(answer.starts_with("error "), "{name}: {answer}");
+        let backend = guest(name, &[&origin], known.clone()).await;
+        let answer = ask(&backend, &format!("get {origin}/hello")).await;
+        assert_eq!(answer, "200 hello", "{name}");
+    }
+    assert_eq!(server.requests(), GUESTS.len());
+}
