@@ -30,23 +30,23 @@ impl RawTls {
         let mut roots = TlsRoots::default();
         for path in &self.roots {
             roots
-                .add_pem(&pem(path)?)
-                .map_err(|error| unusable(path, error))?;
+                .add_pem(&pem("roots", path)?)
+                .map_err(|error| unusable("roots", path, error))?;
         }
         match (&self.certificate, &self.key) {
             (None, None) => {}
             (Some(certificate), Some(key)) => roots
-                .identify(&pem(certificate)?, &pem(key)?)
+                .identify(&pem("certificate", certificate)?, &pem("key", key)?)
                 .map_err(|error| match error {
-                    InvalidIdentity::Certificate(_) => unusable(certificate, error),
-                    InvalidIdentity::Key(_) => unusable(key, error),
+                    InvalidIdentity::Certificate(_) => unusable("certificate", certificate, error),
+                    InvalidIdentity::Key(_) => unusable("key", key, error),
                 })?,
             (Some(alone), None) => {
-                let problem = "a client certificate needs its private key: key = \"client.key\"";
+                let problem = "`certificate`: it needs its private key: key = \"client.key\"";
                 return Err((alone.span(), problem.to_owned()));
             }
             (None, Some(alone)) => {
-                let problem = "a private key needs its certificate: certificate = \"client.pem\"";
+                let problem = "`key`: it needs its certificate: certificate = \"client.pem\"";
                 return Err((alone.span(), problem.to_owned()));
             }
         }
@@ -54,17 +54,17 @@ impl RawTls {
     }
 }
 
-fn pem(path: &Spanned<PathBuf>) -> Result<Vec<u8>, (Range<usize>, String)> {
+fn pem(key: &str, path: &Spanned<PathBuf>) -> Result<Vec<u8>, (Range<usize>, String)> {
     read(path.get_ref()).map_err(|error| {
         let shown = path.get_ref().display();
-        let problem = format!("the file {shown} cannot be read: {error}");
+        let problem = format!("`{key}`: the file {shown} cannot be read: {error}");
         (path.span(), problem)
     })
 }
 
-fn unusable(path: &Spanned<PathBuf>, error: impl Display) -> (Range<usize>, String) {
+fn unusable(key: &str, path: &Spanned<PathBuf>, error: impl Display) -> (Range<usize>, String) {
     let shown = path.get_ref().display();
-    let problem = format!("the file {shown} cannot be used: {error}");
+    let problem = format!("`{key}`: the file {shown} cannot be used: {error}");
     (path.span(), problem)
 }
 
@@ -136,22 +136,22 @@ mod tests {
             (
                 format!("certificate = \"{path}\""),
                 "plugins/x.toml, line 2: ",
-                "needs its private key: key = ",
+                "`certificate`: it needs its private key: key = ",
             ),
             (
                 format!("key = \"{path}\""),
                 "plugins/x.toml, line 2: ",
-                "needs its certificate: certificate = ",
+                "`key`: it needs its certificate: certificate = ",
             ),
             (
                 format!("certificate = \"{path}\"\nkey = \"/nonexistent/client.key\""),
                 "plugins/x.toml, line 3: ",
-                "the file /nonexistent/client.key cannot be read",
+                "`key`: the file /nonexistent/client.key cannot be read",
             ),
             (
                 format!("certificate = \"{path}\"\nkey = \"{path}\""),
                 "plugins/x.toml, line 2: ",
-                "it holds no certificate",
+                "`certificate`: the file",
             ),
         ] {
             let error = parse(&format!("[tls]\n{lines}")).unwrap_err().to_string();
