@@ -1,5 +1,6 @@
 //! Every shipped backend passes on its real server.
 
+use backhaul_tests::kafka_server::KafkaServer;
 use backhaul_tests::nats_server::NatsServer;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
 use backhaul_tests::redis_server::{RedisServer, free_port};
@@ -105,6 +106,21 @@ fn nats_jetstream() {
     );
     let run = Subject::shipped("nats-jetstream", &manifest).verify(&MANY);
     run.assert_passed(&["real-restart"]);
+}
+
+#[test]
+fn kafka() {
+    let Some(server) = KafkaServer::start() else {
+        return;
+    };
+    server.create_topic("events", 3);
+    let address = server.sasl_address();
+    let manifest = format!(
+        "[grants]\ntcp = [\"{address}\"]\n[grants.env]\nKAFKA_BROKERS = \"{address}\"\n\
+         KAFKA_SASL = \"SCRAM-SHA-256\"\nKAFKA_USER = \"ada\"\nKAFKA_PASSWORD = \"right\"\n"
+    );
+    let run = Subject::shipped("kafka", &manifest).verify(&MANY);
+    run.assert_passed(&["refused-event", "real-restart", "repeats"]);
 }
 
 #[test]
