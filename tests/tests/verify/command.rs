@@ -11,7 +11,7 @@ fn subject(reader: &str) -> Subject {
     );
     std::fs::write(subject.file.with_extension("toml"), manifest).expect("a manifest");
     subject.profile(&format!(
-        "reader = {{ command = [\"sh\", \"-c\", '{reader}'] }}\npatience = \"1s\"\n\
+        "reader = {{ command = [\"sh\", \"-c\", '{reader}'] }}\npatience = \"3s\"\n\
          [settings]\nOUT = \"{}\"\n",
         out.display()
     ));

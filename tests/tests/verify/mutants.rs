@@ -11,7 +11,7 @@ use backhaul_tests::line_server::LineServer;
 use super::{Run, Subject};
 
 /// Prints what the server has stored, as a reader of another's backend might.
-const READER: &str = "echo ready; tail -n +1 -f \"$LINES_FILE\" & cat > /dev/null; kill $!";
+const READER: &str = "echo ready; tail -s 0.1 -n +1 -f \"$LINES_FILE\" & cat > /dev/null; kill $!";
 
 /// Verifies the backend with the fault `mutation`.
 fn verify(mutation: &str, arguments: &[&str]) -> Run {
@@ -26,7 +26,7 @@ fn verify(mutation: &str, arguments: &[&str]) -> Run {
     let subject = Subject::new("lines", &components::test_guest("mutant"), &manifest);
     subject.profile(&format!(
         "reader = {{ command = [\"sh\", \"-c\", '{READER}'] }}\n\
-         max_event = \"2MiB\"\npatience = \"1s\"\n\
+         max_event = \"2MiB\"\npatience = \"3s\"\n\
          [settings]\nLINES_FILE = \"{}\"\n\
          [credentials]\nLINES_PASSWORD = \"open barley\"\n\
          [refused]\ntype = \"lines:refused\"\n",
