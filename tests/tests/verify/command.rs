@@ -21,7 +21,7 @@ fn subject(reader: &str) -> Subject {
 #[test]
 fn what_it_prints_is_what_has_arrived() {
     let subject = subject(
-        "echo ready; tail -n +1 -F \"$OUT/events.ndjson\" 2>/dev/null & cat >/dev/null; kill $!",
+        "echo ready; tail -s 0.1 -n +1 -F \"$OUT/events.ndjson\" 2>/dev/null & cat >/dev/null; kill $!",
     );
     let run = subject.verify(&["--only", "single", "batch"]);
     run.assert_passed(&[]);
