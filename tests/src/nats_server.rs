@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,6 +21,8 @@ pub struct NatsServer {
     process: Option<Child>,
     port: u16,
     login: Value,
+    /// What the harness itself connects with, where the server wants TLS.
+    tls: Option<Arc<ClientConfig>>,
     folder: TempDir,
 }
 
@@ -43,6 +47,19 @@ impl NatsServer {
     /// Starts a server with these lines in its configuration; `login` is what the
     /// harness itself adds to `CONNECT`.
     pub fn with(configuration: &str, login: Value) -> Option<NatsServer> {
+        NatsServer::start_with(configuration, login, None)
+    }
+
+    /// The same of a server that wants TLS and is `localhost` to it.
+    pub fn with_tls(configuration: &str, tls: Arc<ClientConfig>) -> Option<NatsServer> {
+        NatsServer::start_with(configuration, json!({}), Some(tls))
+    }
+
+    fn start_with(
+        configuration: &str,
+        login: Value,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Option<NatsServer> {
         let found = Command::new("nats-server")
             .arg("--version")
             .stdout(Stdio::null())
@@ -58,6 +75,7 @@ impl NatsServer {
             process: None,
             port: free_port(),
             login,
+            tls,
             folder,
         };
         server.start_again();
@@ -181,8 +199,13 @@ impl Drop for NatsServer {
 }
 
 struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// A connection, with TLS or without.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 impl Client {
     /// `None` if the server, or its JetStream, is not there yet.
@@ -191,10 +214,16 @@ impl Client {
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .ok()?;
+        let plain = stream.try_clone().ok()?;
         let mut client = Client {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Box::new(stream)),
         };
         let info = client.line()?;
+        if let Some(config) = &server.tls {
+            let name = "localhost".try_into().expect("a name");
+            let session = ClientConnection::new(config.clone(), name).expect("a session");
+            client.stream = BufReader::new(Box::new(StreamOwned::new(session, plain)));
+        }
         let info: Value = serde_json::from_str(info.strip_prefix("INFO ")?).ok()?;
         let mut connect =
             json!({ "verbose": false, "pedantic": false, "headers": true, "no_responders": true });

@@ -27,6 +27,7 @@ mod http;
 mod instance;
 mod limits;
 mod lookup;
+mod nats_info;
 mod outline;
 mod output;
 mod relay;

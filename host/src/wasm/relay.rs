@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::grants::{Led, Network};
+use super::nats_info;
 use super::tls::{Application, Server, TlsRoots};
 
 /// The most connections with TLS one instance may have open; a further one fails at
@@ -99,6 +100,8 @@ impl Relays {
 pub(super) struct Relay {
     server: Server,
     stream: TlsStream<TcpStream>,
+    /// What the server said before TLS, for the guest.
+    greeting: Vec<u8>,
     listener: TcpListener,
     led: Led,
     roots: TlsRoots,
@@ -113,11 +116,22 @@ impl Relay {
         address: SocketAddr,
     ) -> io::Result<Relay> {
         let deadline = Instant::now() + SERVER_PATIENCE;
-        let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
+        let mut stream = match timeout_at(deadline, TcpStream::connect(address)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
         stream.set_nodelay(true)?;
+        let greeting = match server.has_nats_info() {
+            true => match timeout_at(deadline, nats_info::read(&mut stream)).await {
+                Ok(greeting) => greeting,
+                Err(_) => Err("it does not say its INFO in time".to_owned()),
+            },
+            false => Ok(Vec::new()),
+        };
+        let greeting = greeting.map_err(|reason| {
+            roots.explain_refusal(network.plugin(), &server, &reason);
+            io::Error::from(io::ErrorKind::ConnectionAborted)
+        })?;
         let name = server.name().ok_or(io::ErrorKind::InvalidInput)?;
         let config = roots.config(Application::Any).await;
         let connector = TlsConnector::from(config.map_err(io::Error::other)?);
@@ -137,6 +151,7 @@ impl Relay {
         Ok(Relay {
             server,
             stream,
+            greeting,
             listener,
             led,
             roots,
@@ -157,6 +172,9 @@ impl Relay {
             return;
         };
         let _ = guest.set_nodelay(true);
+        if guest.write_all(&self.greeting).await.is_err() {
+            return;
+        }
         if let Err(error) = copy_bidirectional(&mut guest, &mut self.stream).await {
             self.roots
                 .explain_end(self.network.plugin(), &self.server, &error);

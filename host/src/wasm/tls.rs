@@ -204,6 +204,16 @@ impl TlsRoots {
         }
     }
 
+    /// Logs why TLS was not begun with `server`.
+    pub(super) fn explain_refusal(&self, plugin: &str, server: &Server, reason: &str) {
+        if self.tell(server) {
+            tracing::warn!(
+                plugin,
+                "no TLS with the server at {server}: {reason}; check the port, and the server's `tls`"
+            );
+        }
+    }
+
     /// Logs how a connection ended that had begun, if that is to do with TLS: in
     /// TLS 1.3 a server says only then that it does not take the client.
     pub(super) fn explain_end(&self, plugin: &str, server: &Server, error: &io::Error) {
@@ -274,6 +284,8 @@ pub(super) struct Server {
     shown: String,
     /// Whom its certificate must name.
     host: Host,
+    /// Whether the first line of a NATS server comes before TLS.
+    nats_info: bool,
 }
 
 impl Server {
@@ -281,7 +293,21 @@ impl Server {
         Server {
             shown: granted.to_string(),
             host: host.clone(),
+            nats_info: false,
         }
+    }
+
+    /// The same, a NATS server that begins with a line of plain text.
+    pub(super) fn after_nats_info(self) -> Server {
+        Server {
+            nats_info: true,
+            ..self
+        }
+    }
+
+    /// Whether the first line of a NATS server comes before TLS.
+    pub(super) fn has_nats_info(&self) -> bool {
+        self.nats_info
     }
 
     /// Whom the server's certificate must name.

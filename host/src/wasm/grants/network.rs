@@ -150,7 +150,11 @@ impl Network {
         };
         let instead = self.instead_of(asked);
         if grant.is_tls() {
-            return Destination::Tls(Server::new(grant, &grant.host), instead);
+            let server = Server::new(grant, &grant.host);
+            return match grant.is_nats() {
+                true => Destination::Tls(server.after_nats_info(), instead),
+                false => Destination::Tls(server, instead),
+            };
         }
         if instead == asked {
             return Destination::Same;

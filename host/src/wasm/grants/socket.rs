@@ -1,4 +1,5 @@
-//! `HOST:PORT`, as grants of TCP and UDP are written, and `tls://HOST:PORT`.
+//! `HOST:PORT`, as grants of TCP and UDP are written, and `tls://HOST:PORT` and
+//! `tls+nats://HOST:PORT`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +11,8 @@ use super::host::{Host, is_name, normalized, port, without_password};
 /// name, an IPv4 address, or an IPv6 address in brackets.
 ///
 /// With `tls://` before it, for TCP alone, the host speaks TLS with the server, and
-/// plain text with the plugin.
+/// plain text with the plugin. With `tls+nats://` the same, and TLS begins after the
+/// first line of a NATS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketGrant {
     pub(super) transport: Transport,
@@ -23,6 +25,19 @@ pub struct SocketGrant {
 pub(super) enum Transport {
     Plain,
     Tls,
+    /// TLS after the first line of a NATS server, which is plain text.
+    NatsTls,
+}
+
+impl Transport {
+    /// What stands before the host.
+    fn scheme(self) -> &'static str {
+        match self {
+            Transport::Plain => "",
+            Transport::Tls => "tls://",
+            Transport::NatsTls => "tls+nats://",
+        }
+    }
 }
 
 impl FromStr for SocketGrant {
@@ -30,10 +45,12 @@ impl FromStr for SocketGrant {
 
     fn from_str(text: &str) -> Result<SocketGrant, InvalidSocketGrant> {
         let parse = || {
-            let (transport, server) = match text.strip_prefix(TLS) {
-                Some(server) => (Transport::Tls, server),
-                None => (Transport::Plain, text),
+            let with = |transport: Transport| {
+                let server = text.strip_prefix(transport.scheme())?;
+                Some((transport, server))
             };
+            let tls = with(Transport::Tls).or_else(|| with(Transport::NatsTls));
+            let (transport, server) = tls.unwrap_or((Transport::Plain, text));
             let (host, digits) = server.rsplit_once(':')?;
             let (host, port) = (Host::new(host).ok()?, port(digits)?);
             Some(SocketGrant {
@@ -48,25 +65,29 @@ impl FromStr for SocketGrant {
 
 impl fmt::Display for SocketGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { TLS } else { "" };
+        let scheme = self.transport.scheme();
         write!(f, "{scheme}{}:{}", self.host, self.port)
     }
 }
 
-const TLS: &str = "tls://";
-
-/// A text that is neither `HOST:PORT` nor `tls://HOST:PORT`.
+/// A text that is neither `HOST:PORT` nor that with `tls://` or `tls+nats://` before it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is not HOST:PORT, for instance \"redis.internal:6379\", \"10.0.0.7:6379\" or \
-     \"[::1]:6379\"; with TLS, which is for TCP, it is \"tls://redis.internal:6380\""
+     \"[::1]:6379\"; with TLS, which is for TCP, it is \"tls://redis.internal:6380\" or \
+     \"tls+nats://nats.internal:4222\""
 )]
 pub struct InvalidSocketGrant(String);
 
 impl SocketGrant {
     /// Whether the host speaks TLS with the server.
     pub fn is_tls(&self) -> bool {
-        self.transport == Transport::Tls
+        self.transport != Transport::Plain
+    }
+
+    /// Whether the server says something in plain text before TLS begins.
+    pub(super) fn is_nats(&self) -> bool {
+        self.transport == Transport::NatsTls
     }
 
     /// What a grant for `name` looks like, without a port; `None` if it is no
@@ -97,6 +118,7 @@ mod tests {
             "[fe80::1]:80",
             "tls://redis:1",
             "tls://[::1]:1",
+            "tls+nats://nats:4222",
         ] {
             text.parse::<SocketGrant>().unwrap();
         }
