@@ -1,6 +1,7 @@
 //! Every shipped backend passes on its real server.
 
 use backhaul_tests::kafka_server::KafkaServer;
+use backhaul_tests::moto_server::{MotoServer, REGION};
 use backhaul_tests::nats_server::NatsServer;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
 use backhaul_tests::redis_server::{RedisServer, free_port};
@@ -119,7 +120,10 @@ fn kafka() {
         "[grants]\ntcp = [\"{address}\"]\n[grants.env]\nKAFKA_BROKERS = \"{address}\"\n\
          KAFKA_SASL = \"SCRAM-SHA-256\"\nKAFKA_USER = \"ada\"\nKAFKA_PASSWORD = \"right\"\n"
     );
-    let run = Subject::shipped("kafka", &manifest).verify(&MANY);
+    let subject = Subject::shipped("kafka", &manifest);
+    // What the server of the tests takes.
+    subject.profile("max_event = \"2000000\"\n");
+    let run = subject.verify(&MANY);
     run.assert_passed(&["refused-event", "real-restart", "repeats"]);
 }
 
@@ -132,6 +136,65 @@ fn webhook() {
     );
     let run = Subject::shipped("webhook", &manifest).verify(&MANY);
     run.assert_passed(&["credentials", "real-restart", "repeats"]);
+}
+
+/// moto takes some hundred messages a second at best, and under the load of the cases
+/// `instances`, `limits` and `memory` it stops answering in time.
+const ON_MOTO: [&str; 16] = [
+    "--events",
+    "200",
+    "--only",
+    "name",
+    "single",
+    "batch",
+    "empty-batch",
+    "grants",
+    "order",
+    "attributes",
+    "data",
+    "too-large",
+    "unreachable",
+    "cut",
+    "restart",
+    "close",
+];
+
+/// The variables of `sqs` and `sns` that say who sends and where. moto takes any login.
+fn aws(server: &MotoServer) -> String {
+    let origin = server.origin();
+    format!(
+        "[grants]\nhttp = [\"{origin}\"]\n[limits]\nbatch = 40\n[grants.env]\n\
+         AWS_ENDPOINT_URL = \"{origin}\"\nAWS_REGION = \"{REGION}\"\n\
+         AWS_ACCESS_KEY_ID = \"test\"\nAWS_SECRET_ACCESS_KEY = \"moto-takes-any\"\n"
+    )
+}
+
+#[test]
+fn sqs() {
+    let Some(server) = MotoServer::shared() else {
+        return;
+    };
+    let queue = server.create_queue("verified", &json!({}));
+    let manifest = format!("{}SQS_QUEUE_URL = \"{queue}\"\n", aws(server));
+    let subject = Subject::shipped("sqs", &manifest);
+    subject.profile("[credentials]\n");
+    subject.verify(&ON_MOTO).assert_passed(&[]);
+}
+
+#[test]
+fn sns() {
+    let Some(server) = MotoServer::shared() else {
+        return;
+    };
+    let queue = server.create_queue("from-a-topic", &json!({}));
+    let topic = server.create_topic("verified", &[]);
+    server.subscribe(&topic, "from-a-topic", true);
+    let manifest = format!("{}SNS_TOPIC_ARN = \"{topic}\"\n", aws(server));
+    let subject = Subject::shipped("sns", &manifest);
+    subject.profile(&format!(
+        "[credentials]\n[settings]\nSQS_QUEUE_URL = \"{queue}\"\n"
+    ));
+    subject.verify(&ON_MOTO).assert_passed(&[]);
 }
 
 #[test]
