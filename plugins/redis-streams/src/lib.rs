@@ -29,9 +29,16 @@ impl Backend for RedisStreams {
         for (position, entry) in entries.iter().enumerate() {
             match connection.recv_response() {
                 Ok(Value::ServerError(error)) => failures.push(refusal::of(entry, &error)),
-                Ok(_) => {}
+                // The id of the new entry.
+                Ok(Value::BulkString(_)) => {}
+                Ok(_) => {
+                    let reason = "it answers something else than was asked; is it a Redis server?";
+                    failures.extend(settings.lost(&entries[position..], reason));
+                    break;
+                }
                 Err(error) => {
-                    failures.extend(settings.lost(&entries[position..], &error));
+                    let reason = settings::explain(&error);
+                    failures.extend(settings.lost(&entries[position..], &reason));
                     break;
                 }
             }

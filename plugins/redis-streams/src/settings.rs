@@ -159,11 +159,10 @@ impl Settings {
     }
 
     /// What the loss of the connection means for the events without a reply.
-    pub(crate) fn lost(&self, unanswered: &[Entry<'_>], error: &RedisError) -> Vec<Failure> {
+    pub(crate) fn lost(&self, unanswered: &[Entry<'_>], reason: &str) -> Vec<Failure> {
         let message = format!(
-            "no acknowledgement from Redis at {}: {}",
-            self.address,
-            explain(error)
+            "no acknowledgement from Redis at {}: {reason}",
+            self.address
         );
         unanswered
             .iter()
@@ -210,7 +209,7 @@ fn connection_info(url: &str, password: Option<String>) -> Option<ConnectionInfo
 
 /// The crate passes on the errors of WASI sockets, which call a time-out
 /// "Resource temporarily unavailable".
-fn explain(error: &RedisError) -> String {
+pub(crate) fn explain(error: &RedisError) -> String {
     if error.is_timeout() {
         "it does not answer in time".to_owned()
     } else {
