@@ -196,7 +196,7 @@ impl TlsRoots {
                 "the server at {server} is not trusted: {reason}; {advice}"
             );
         } else {
-            let (reason, advice) = problem(error);
+            let (reason, advice) = problem(error, self.identity.is_some());
             tracing::warn!(
                 plugin,
                 "no TLS with the server at {server}: {reason}; {advice}"
@@ -332,8 +332,8 @@ pub(super) fn cause(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// Why there is no TLS with a server, other than that its certificate is refused,
-/// and what to do.
-fn problem(error: &io::Error) -> (String, &'static str) {
+/// and what to do. It was shown a client certificate, or none.
+fn problem(error: &io::Error, shown: bool) -> (String, &'static str) {
     const SPEAKS: &str = "check that TLS begins with the first byte on that port, or grant it \
                           without TLS if it speaks plain text";
     const CLIENT: &str = "name a certificate in the plugin's manifest that the server accepts: \
@@ -342,6 +342,10 @@ fn problem(error: &io::Error) -> (String, &'static str) {
     match cause(error) {
         Some(rustls::Error::AlertReceived(alert)) => match alert {
             AlertDescription::CertificateRequired => {
+                ("it asks for a client certificate".to_owned(), CLIENT)
+            }
+            // Java's servers say so of one that is missing.
+            AlertDescription::BadCertificate if !shown => {
                 ("it asks for a client certificate".to_owned(), CLIENT)
             }
             AlertDescription::BadCertificate

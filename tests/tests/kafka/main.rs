@@ -1,6 +1,7 @@
 //! Events are in a topic of a real Kafka broker, carried by the `kafka` plugin, also
 //! when the broker comes late, goes away, or its answers are lost.
 
+mod cluster;
 mod delivery;
 mod faults;
 mod hostile;

@@ -60,12 +60,17 @@ impl Certificates {
     /// Writes a certificate for `localhost` that is to be trusted, or is not for this
     /// reason: its file and its key's.
     pub(crate) fn server(&self, untrusted: Option<Untrusted>) -> (PathBuf, PathBuf) {
+        self.named("server", untrusted)
+    }
+
+    /// The same, in files of another name.
+    pub(crate) fn named(&self, name: &str, untrusted: Option<Untrusted>) -> (PathBuf, PathBuf) {
         let certificate = match untrusted {
             None => self.issuer.issue(&["localhost"]),
             Some(Untrusted::OtherName) => self.issuer.issue(&["other.example"]),
             Some(Untrusted::UnknownIssuer) => self.stranger.issue(&["localhost"]),
             Some(Untrusted::Expired) => self.issuer.issue_expired(&["localhost"]),
         };
-        certificate.write(self.folder(), "server")
+        certificate.write(self.folder(), name)
     }
 }

@@ -1,6 +1,10 @@
 //! A real Apache Kafka broker, in KRaft mode, and what is in its topics.
 //!
-//! It is controller and broker in one process. `cargo xtask servers` installs it.
+//! It is controller and broker in one process, or one of a pair of brokers. `cargo xtask
+//! servers` installs it.
+
+mod cluster;
+mod properties;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +20,11 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::redis_server::{free_port, pid};
-use crate::{components, skip, wait_for};
+use crate::redis_server::pid;
+use crate::{components, wait_for};
+
+pub use properties::TlsListener;
+use properties::{Ports, Properties};
 
 /// How long a broker may take to start. It has many threads and two cores.
 const START: Duration = Duration::from_secs(120);
@@ -33,14 +40,6 @@ pub struct KafkaServer {
     ports: Ports,
     folder: TempDir,
     runtime: Runtime,
-}
-
-#[derive(Clone, Copy)]
-struct Ports {
-    plain: u16,
-    sasl: u16,
-    only_plain: u16,
-    controller: u16,
 }
 
 /// A record of a topic.
@@ -90,31 +89,34 @@ impl KafkaServer {
     /// A broker of one's own; `advertised` gets the `HOST:PORT` it listens at without a
     /// login, and gives the one it says it is reached at, unless it is empty.
     pub fn with(advertised: impl FnOnce(&str) -> String) -> Option<KafkaServer> {
-        if !is_installed() {
-            skip::skip_because("Apache Kafka and Java not found (cargo xtask servers)");
-            return None;
+        let mut properties = Properties::new()?;
+        let advertised = advertised(&properties.advertised);
+        if !advertised.is_empty() {
+            properties.advertised = advertised;
         }
-        let ports = Ports {
-            plain: free_port(),
-            sasl: free_port(),
-            only_plain: free_port(),
-            controller: free_port(),
-        };
-        let address = format!("127.0.0.1:{}", ports.plain);
-        let advertised = Some(advertised(&address)).filter(|advertised| !advertised.is_empty());
+        Some(KafkaServer::of(properties))
+    }
+
+    /// A broker of one's own that listens for TLS as well. There its name is
+    /// `localhost`.
+    pub fn with_tls(listeners: Vec<TlsListener>) -> Option<KafkaServer> {
+        let mut properties = Properties::new()?;
+        properties.tls = listeners;
+        Some(KafkaServer::of(properties))
+    }
+
+    fn of(properties: Properties) -> KafkaServer {
         let folder = TempDir::with_prefix("backhaul-kafka").expect("a temporary folder");
-        let data = folder.path().join("data").display().to_string();
-        let properties = properties(ports, &advertised.unwrap_or(address), &data);
-        fs::write(folder.path().join("server.properties"), properties).expect("its settings");
+        properties.write(folder.path());
         let mut server = KafkaServer {
             process: None,
-            ports,
+            ports: properties.ports,
             folder,
             runtime: Runtime::new().expect("a runtime"),
         };
         server.format();
         server.start_again();
-        Some(server)
+        server
     }
 
     fn format(&self) {
@@ -125,7 +127,7 @@ impl KafkaServer {
             "AAAAAAAAAAAAAAAAAAAAAQ",
             "--config",
         ]);
-        format.arg(self.folder.path().join("server.properties"));
+        format.arg(self.folder.path().join(properties::FILE));
         for user in ["ada", "bob"] {
             for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
                 let user = format!("{mechanism}=[name={user},password=right]");
@@ -154,7 +156,7 @@ impl KafkaServer {
         let output = fs::File::create(self.folder.path().join("output")).expect("a file");
         let process = self
             .java("kafka.Kafka")
-            .arg(self.folder.path().join("server.properties"))
+            .arg(self.folder.path().join(properties::FILE))
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
@@ -213,9 +215,15 @@ impl KafkaServer {
 
     /// Creates a topic, and waits until it has leaders.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_topic_with(topic, partitions, 1);
+    }
+
+    /// The same, with each partition on so many brokers.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, replicas: i16) {
         let create = async |client: Client| {
             let controller = client.controller_client()?;
-            controller.create_topic(topic, partitions, 1, 10_000).await
+            let created = controller.create_topic(topic, partitions, replicas, 10_000);
+            created.await
         };
         self.with_client(create).expect("the topic is created");
         wait_for("the leaders of the topic", || {
@@ -344,41 +352,4 @@ fn is_installed() -> bool {
         .stderr(Stdio::null())
         .status();
     java.is_ok() && installed().join("pom.xml").is_file()
-}
-
-fn properties(ports: Ports, advertised: &str, data: &str) -> String {
-    let Ports {
-        plain,
-        sasl,
-        only_plain,
-        controller,
-    } = ports;
-    format!(
-        "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},ONLY://127.0.0.1:{only_plain},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://{advertised},SASL_PLAINTEXT://127.0.0.1:{sasl},ONLY://127.0.0.1:{only_plain}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,ONLY:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
-listener.name.only.sasl.enabled.mechanisms=PLAIN
-listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"right\" user_bob=\"right\";
-listener.name.only.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"right\";
-listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:ada
-auto.create.topics.enable=false
-message.max.bytes=2000000
-log.dirs={data}
-num.network.threads=2
-num.io.threads=2
-offsets.topic.replication.factor=1
-share.coordinator.state.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-"
-    )
 }
