@@ -1,18 +1,22 @@
 //! The bus with its worker pool, against a plain tokio channel with as many
-//! workers.
+//! workers: how many events a second, and how long one takes when little is going on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use backhaul::{DEFAULT_QUEUE, DEFAULT_WORKERS, EmitError, Event, EventBus, Handler, HandlerError};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::event;
-use crate::report::{Better, ROUNDS, Report};
+use crate::report::{Better, ROUNDS, Report, percentile};
 
 const EVENTS: usize = 400_000;
+
+/// How many events a round has of which each is alone.
+const ALONE: usize = 500;
 
 pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     for (name, producers) in [("bus-pool", 1), ("bus-pool-8", 8)] {
@@ -29,7 +33,75 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
         );
         report.compare(name, "events/s", Better::Higher, &rounds, &note);
     }
+    latency(report).await
+}
+
+/// From the emit until the handler has begun: the median and the 99th percentile.
+async fn latency(report: &Report) -> anyhow::Result<()> {
+    let names = [("pool-latency-p50", 0.5), ("pool-latency-p99", 0.99)];
+    if !names.iter().any(|(name, _)| report.wants(name)) {
+        return Ok(());
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let (started, mut told) = mpsc::unbounded_channel();
+        let handler = move |_: Event| {
+            let _ = started.send(Instant::now());
+            async { Ok::<_, HandlerError>(()) }
+        };
+        let bus = EventBus::new();
+        bus.subscribe("after:*", Handler::new(handler).with_async())?;
+        let ours = tokio::spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..ALONE {
+                let (event, before) = (event(), Instant::now());
+                bus.emit(event).await?;
+                times.push(until(&mut told, before).await?);
+            }
+            bus.close(Duration::from_secs(5)).await?;
+            anyhow::Ok(times)
+        });
+        let ours = ours.await??;
+
+        let (started, mut told) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::channel::<Event>(DEFAULT_QUEUE);
+        tokio::spawn(async move {
+            while receiver.recv().await.is_some() {
+                let _ = started.send(Instant::now());
+            }
+        });
+        let theirs = tokio::spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..ALONE {
+                let (event, before) = (event(), Instant::now());
+                sender.send(event).await?;
+                times.push(until(&mut told, before).await?);
+            }
+            anyhow::Ok(times)
+        });
+        rounds.push((ours, theirs.await??));
+    }
+    for (name, at) in names {
+        let of = |times: &[f64]| percentile(times.iter().copied(), at);
+        let rounds: Vec<_> = rounds
+            .iter()
+            .map(|(ours, theirs)| (of(ours), of(theirs)))
+            .collect();
+        let note =
+            "one event each 2 ms, emit to the handler; theirs: tokio::sync::mpsc, one receiver";
+        report.compare(name, "us", Better::Lower, &rounds, note);
+    }
     Ok(())
+}
+
+/// How long after `before` the handler began, in microseconds; then a pause.
+async fn until(
+    told: &mut mpsc::UnboundedReceiver<Instant>,
+    before: Instant,
+) -> anyhow::Result<f64> {
+    let started = told.recv().await.context("the handler is gone")?;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Ok(started.duration_since(before).as_secs_f64() * 1e6)
 }
 
 /// Emits from `producers` tasks until a handler has seen every event.

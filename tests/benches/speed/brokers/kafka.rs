@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context;
 use async_trait::async_trait;
 use backhaul::Event;
+use backhaul::wasm::Grants;
 use backhaul_tests::kafka_server::KafkaServer;
 use rskafka::chrono::DateTime;
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::record::Record;
 
-use super::{Broker, Client, Server, tool_jars};
+use super::{Broker, Client, Server, tcp, tool_jars};
 
 const TOPIC: &str = "events";
 
@@ -56,12 +57,12 @@ impl Broker for Kafka {
         }))
     }
 
-    fn address(&self) -> String {
-        self.server.address()
+    fn grants(&self) -> anyhow::Result<Grants> {
+        tcp(&self.server.address())
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("KAFKA_BROKERS", self.address())]
+        vec![("KAFKA_BROKERS", self.server.address())]
     }
 
     async fn empty(&self) -> anyhow::Result<()> {
@@ -96,7 +97,7 @@ impl Broker for Kafka {
                 "batch.size=65536",
                 "linger.ms=5",
             ])
-            .arg(format!("bootstrap.servers={}", self.address()))
+            .arg(format!("bootstrap.servers={}", self.server.address()))
             .output()
             .context("java")?;
         let text = String::from_utf8(output.stdout)?;

@@ -1,15 +1,19 @@
-//! Events into real brokers: through the bus and a component, against the same
-//! batches by a native client, and against the broker's own benchmark.
+//! Events into real brokers, and into what stands for one: through the bus and a
+//! component, against the same batches by a native client, and against the broker's
+//! own benchmark.
 //!
 //! What is measured is the same for every broker and stands here; each file
 //! beside this one is one broker with its native client.
 
 mod emitted;
+mod file;
 mod kafka;
 mod latency;
 mod nats;
 mod rabbitmq;
 mod redis;
+mod sqs;
+mod webhook;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -24,7 +28,7 @@ use backhaul_tests::components;
 use crate::event;
 use crate::report::{Better, ROUNDS, Report};
 
-/// A broker that runs.
+/// A broker that runs, or what the events go to in its place.
 #[async_trait]
 trait Broker: Send + Sync {
     /// What its benchmarks are called by.
@@ -41,8 +45,8 @@ trait Broker: Send + Sync {
     where
         Self: Sized;
 
-    /// `HOST:PORT`
-    fn address(&self) -> String;
+    /// What the plugin is granted besides its settings.
+    fn grants(&self) -> anyhow::Result<Grants>;
 
     /// The plugin's settings.
     fn settings(&self) -> Vec<(&'static str, String)>;
@@ -120,6 +124,9 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     of::<rabbitmq::RabbitMq>(report, &[]).await?;
     of::<nats::Nats>(report, &[]).await?;
     of::<kafka::Kafka>(report, &[]).await?;
+    of::<file::LineFile>(report, &[]).await?;
+    of::<webhook::Webhook>(report, &[]).await?;
+    of::<sqs::Sqs>(report, &[]).await?;
     Ok(())
 }
 
@@ -163,11 +170,10 @@ impl<B: Broker + 'static> Bench<B> {
     async fn backend(&self) -> anyhow::Result<WasmBackend> {
         let settings = self.broker.settings().into_iter();
         let grants = Grants {
-            tcp: vec![self.broker.address().parse()?],
             env: settings
                 .map(|(name, value)| EnvGrant::plain(name, value))
                 .collect(),
-            ..Grants::default()
+            ..self.broker.grants()?
         };
         let component = self.component.clone();
         Ok(WasmBackend::start(component, B::PLUGIN, grants, Limits::default()).await?)
@@ -231,6 +237,28 @@ impl<B: Broker + 'static> Bench<B> {
         anyhow::ensure!(arrived == count, "{arrived} of {count} events arrived");
         Ok(rate)
     }
+}
+
+/// The server at `HOST:PORT`.
+fn tcp(address: &str) -> anyhow::Result<Grants> {
+    Ok(Grants {
+        tcp: vec![address.parse()?],
+        ..Grants::default()
+    })
+}
+
+/// The origin `http://HOST:PORT`.
+fn http(origin: &str) -> anyhow::Result<Grants> {
+    Ok(Grants {
+        http: vec![origin.parse()?],
+        ..Grants::default()
+    })
+}
+
+/// A client that sends one request after the other over a connection that is kept.
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().proxy(None);
+    ureq::Agent::new_with_config(config.build())
 }
 
 /// So many events, each with an id of its own.

@@ -4,10 +4,11 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
 use async_trait::async_trait;
 use backhaul::Event;
+use backhaul::wasm::Grants;
 use backhaul_tests::nats_server::NatsServer;
 use serde_json::json;
 
-use super::{Broker, Client};
+use super::{Broker, Client, tcp};
 
 const STREAM: &str = "events";
 
@@ -28,12 +29,12 @@ impl Broker for Nats {
         Ok(Some(Nats(server)))
     }
 
-    fn address(&self) -> String {
-        self.0.address()
+    fn grants(&self) -> anyhow::Result<Grants> {
+        tcp(&self.0.address())
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("NATS_URL", format!("nats://{}", self.address()))]
+        vec![("NATS_URL", format!("nats://{}", self.0.address()))]
     }
 
     async fn empty(&self) -> anyhow::Result<()> {
@@ -46,7 +47,7 @@ impl Broker for Nats {
     }
 
     async fn connect(&self) -> anyhow::Result<Box<dyn Client>> {
-        let client = async_nats::connect(self.address()).await?;
+        let client = async_nats::connect(self.0.address()).await?;
         Ok(Box::new(Publisher(jetstream::new(client))))
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Context;
 use async_trait::async_trait;
 use backhaul::Event;
+use backhaul::wasm::Grants;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
@@ -13,7 +14,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, ConnectionProperties, ExchangeKind};
 
-use super::{Broker, Client, Server, tool_jars};
+use super::{Broker, Client, Server, tcp, tool_jars};
 
 const EXCHANGE: &str = "backhaul";
 const QUEUE: &str = "events";
@@ -45,8 +46,8 @@ impl Broker for RabbitMq {
         Ok(Some(RabbitMq { server, channel }))
     }
 
-    fn address(&self) -> String {
-        self.server.address()
+    fn grants(&self) -> anyhow::Result<Grants> {
+        tcp(&self.server.address())
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {

@@ -5,9 +5,10 @@ use std::process::Command;
 use anyhow::Context;
 use async_trait::async_trait;
 use backhaul::Event;
+use backhaul::wasm::Grants;
 use backhaul_tests::redis_server::RedisServer;
 
-use super::{Bench, Broker, Client};
+use super::{Bench, Broker, Client, tcp};
 use crate::report::Report;
 use crate::{event, payload};
 
@@ -47,8 +48,8 @@ impl Broker for Redis {
         Ok(RedisServer::with(&["--appendonly", "no"]).map(Redis))
     }
 
-    fn address(&self) -> String {
-        self.0.address()
+    fn grants(&self) -> anyhow::Result<Grants> {
+        tcp(&self.0.address())
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
@@ -73,6 +74,7 @@ impl Broker for Redis {
 
     fn run_tool(&self, events: usize) -> anyhow::Result<f64> {
         let (_, port) = self
+            .0
             .address()
             .rsplit_once(':')
             .map(|(h, p)| (h.to_owned(), p.to_owned()))
