@@ -1,18 +1,15 @@
-//! A small HTTP and HTTPS server whose paths are behaviours, some of them bad,
-//! with certificates made at run time.
+//! A small HTTP and HTTPS server whose paths are behaviours, some of them bad.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::certificates::{Issuer, ServerCertificate};
 
 /// A server on a free port of loopback. Dropping it closes its connections.
 ///
@@ -52,20 +49,7 @@ impl HttpsServer {
 
     /// The same, for clients with a certificate of `issuer` alone.
     pub fn tls_for(issuer: &Issuer, certificate: &ServerCertificate) -> HttpsServer {
-        let mut roots = RootCertStore::empty();
-        roots.add(issuer.0.der().clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .expect("a verifier");
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate.chain.clone()], certificate.key.clone_key())
-            .expect("a certificate and its key");
-        HttpsServer::start(Some(Arc::new(config)))
+        HttpsServer::start(Some(certificate.server_config_for(issuer)))
     }
 
     fn start(tls: Option<Arc<ServerConfig>>) -> HttpsServer {
@@ -250,102 +234,4 @@ fn read_chunks(stream: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
 fn wait_for_the_end(stream: &mut impl Read) -> std::io::Result<()> {
     std::io::copy(stream, &mut std::io::sink())?;
     Ok(())
-}
-
-/// How many issuers there are in this process.
-static ISSUERS: AtomicUsize = AtomicUsize::new(0);
-
-/// An issuer of certificates, made for one test.
-pub struct Issuer(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key.
-pub struct ServerCertificate {
-    chain: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-    pem: String,
-    key_pem: String,
-}
-
-impl ServerCertificate {
-    /// Writes the certificate and its key as PEM into `folder`, named `NAME.pem` and
-    /// `NAME.key`, and returns their paths.
-    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
-        let certificate = folder.join(format!("{name}.pem"));
-        let key = folder.join(format!("{name}.key"));
-        std::fs::write(&certificate, &self.pem).expect("the certificate's file");
-        std::fs::write(&key, &self.key_pem).expect("the key's file");
-        (certificate, key)
-    }
-
-    /// What a server with this certificate serves by.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![self.chain.clone()], self.key.clone_key())
-            .expect("a certificate and its key");
-        Arc::new(config)
-    }
-}
-
-impl Issuer {
-    /// An issuer nobody knows yet.
-    pub fn new() -> Issuer {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        // A known name with another key would be another failure.
-        let name = format!("test issuer {}", ISSUERS.fetch_add(1, Ordering::SeqCst));
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Issuer(CertifiedIssuer::self_signed(params, key).expect("a root certificate"))
-    }
-
-    /// Its root certificate, as PEM.
-    pub fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// What a client connects with that trusts this issuer alone.
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS versions");
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-
-    /// A certificate for names or addresses.
-    pub fn issue(&self, names: &[&str]) -> ServerCertificate {
-        self.issue_until(names, SystemTime::now() + Duration::from_secs(86_400))
-    }
-
-    /// The same, out of date since a day ago.
-    pub fn issue_expired(&self, names: &[&str]) -> ServerCertificate {
-        self.issue_until(names, SystemTime::now() - Duration::from_secs(86_400))
-    }
-
-    fn issue_until(&self, names: &[&str], end: SystemTime) -> ServerCertificate {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("parameters");
-        params.not_before = (end - Duration::from_secs(2 * 86_400)).into();
-        params.not_after = end.into();
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        ServerCertificate {
-            chain: certificate.der().clone(),
-            key: PrivateKeyDer::try_from(key.serialize_der()).expect("the key"),
-            pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        }
-    }
-}
-
-impl Default for Issuer {
-    fn default() -> Issuer {
-        Issuer::new()
-    }
 }

@@ -7,6 +7,7 @@
 //! - [`books`]: whether the host's own figures agree, with each other and with that.
 //! - [`proxy`]: what can go wrong between a plugin and its server.
 //! - [`tmpfs`]: a small file system that can be full.
+//! - [`certificates`]: certificates made at run time, good ones and others.
 //! - [`https_server`]: an HTTP and HTTPS server that behaves as it is asked.
 //! - [`webhook_server`]: an HTTP server that keeps what is posted to it.
 //! - [`hostile_server`]: servers that do not speak the protocol they are taken for.
@@ -24,6 +25,7 @@
 //! listens on loopback only.
 
 pub mod books;
+pub mod certificates;
 pub mod compiled_code;
 pub mod components;
 pub mod host;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use super::{compile, runtime};
+use super::{compile, end_with_the_reader, runtime};
 use crate::backend::AsyncBackend;
 use crate::plugins::{Manifest, PluginError, check_folders};
 use crate::wasm::{Component, Grants, LoadError, WasmBackend, WasmEngine, hex, read_component};
@@ -33,7 +33,9 @@ pub(super) fn run(Arguments { file }: Arguments) -> anyhow::Result<ExitCode> {
     let (size, sha256) = (wasm.len(), hex(&Sha256::digest(&wasm)));
     let engine = compile::engine(WasmEngine::default_cache())?;
     let manifest = file.with_extension("toml");
-    match runtime()?.block_on(inspect(&engine, wasm, &sha256, &manifest)) {
+    let inspected = runtime()?.block_on(inspect(&engine, wasm, &sha256, &manifest));
+    end_with_the_reader();
+    match inspected {
         Ok((component, name)) => {
             println!("{}: a backend, {size} bytes", file.display());
             show(&component, &name, &sha256, &manifest);

@@ -57,6 +57,17 @@ impl Command {
             _ => DEFAULT_LOG,
         }
     }
+
+    /// Whether it runs components, or compiles them: then there are connections and
+    /// pipes whose other side may go away, and that must not end the process.
+    fn runs_guests(&self) -> bool {
+        match self {
+            #[cfg(feature = "verify")]
+            Command::Verify(_) => true,
+            Command::Serve(_) | Command::Check(_) | Command::Compile => true,
+            _ => false,
+        }
+    }
 }
 
 /// Runs the program with the process's arguments.
@@ -64,7 +75,7 @@ pub fn main() -> ExitCode {
     give_memory_back();
     let arguments = Arguments::parse();
     log(arguments.command.default_log());
-    if !matches!(arguments.command, Command::Serve(_) | Command::Compile) {
+    if !arguments.command.runs_guests() {
         end_with_the_reader();
     }
     let result = match arguments.command {
@@ -96,8 +107,9 @@ fn give_memory_back() {
 }
 
 /// Has the process end quietly, as others do, when nobody reads its output any more.
+/// A connection whose other side is gone would end it as well.
 fn end_with_the_reader() {
-    // SAFETY: it is the default of the system, set before there are other threads.
+    // SAFETY: it is the default of the system.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }

@@ -99,7 +99,10 @@ impl Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
         for (name, claim) in case_list() {
-            println!("{name:<17} {claim}");
+            // Whoever has seen enough closes it.
+            if writeln!(std::io::stdout(), "{name:<17} {claim}").is_err() {
+                break;
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -125,9 +128,12 @@ fn verify(arguments: Arguments) -> anyhow::Result<Report> {
     let json = arguments.json.clone();
     // The text makes room for the JSON.
     let to_error = json.as_deref() == Some(Path::new("-"));
-    let line = |text: String| match to_error {
-        true => eprintln!("{text}"),
-        false => println!("{text}"),
+    // Nobody reading is no reason to end: there is still the exit code.
+    let line = |text: String| {
+        let _ = match to_error {
+            true => writeln!(std::io::stderr(), "{text}"),
+            false => writeln!(std::io::stdout(), "{text}"),
+        };
     };
     let suite = Suite {
         scale: arguments.scale(),
@@ -158,7 +164,8 @@ fn verify(arguments: Arguments) -> anyhow::Result<Report> {
     if let Some(file) = json {
         let text = serde_json::to_string_pretty(&report)?;
         match to_error {
-            true => println!("{text}"),
+            true => writeln!(std::io::stdout(), "{text}")
+                .context("the report cannot be written to standard output")?,
             false => std::fs::write(&file, text + "\n")
                 .with_context(|| format!("{} cannot be written", file.display()))?,
         }

@@ -143,6 +143,12 @@ impl TlsRoots {
         tokio::task::spawn_blocking(made).await
     }
 
+    /// The same for others on the host's side, who speak for a plugin.
+    #[cfg(feature = "verify")]
+    pub(crate) async fn client_config(&self) -> Result<Arc<ClientConfig>, JoinError> {
+        self.config(Application::Any).await
+    }
+
     fn make(&self) -> Configs {
         let mut store = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();

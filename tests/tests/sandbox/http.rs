@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use backhaul::wasm::{Grants, TlsRoots, WasmBackend};
+use backhaul_tests::certificates::Issuer;
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
-use backhaul_tests::https_server::{HttpsServer, Issuer};
+use backhaul_tests::https_server::HttpsServer;
 
 use crate::guest::{GENEROUS, ask, start, within};
 use crate::memory::{MIB, Memory};

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use backhaul::wasm::{Grants, TlsRoots, WasmBackend};
-use backhaul_tests::https_server::{Issuer, ServerCertificate};
+use backhaul_tests::certificates::{Issuer, ServerCertificate};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::guest::{GENEROUS, ask, start, within};

@@ -4,8 +4,9 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use backhaul::wasm::{Grants, WasmBackend, WasmEngine};
+use backhaul_tests::certificates::Issuer;
 use backhaul_tests::components;
-use backhaul_tests::https_server::{HttpsServer, Issuer};
+use backhaul_tests::https_server::HttpsServer;
 
 use crate::guest::{GENEROUS, ask, within};
 use crate::http::trusting;

@@ -1,11 +1,10 @@
 //! The plugin `kafka` and an Apache Kafka broker with TLS.
 
+use backhaul_tests::certificates::{Certificates, UNTRUSTED, Untrusted};
 use backhaul_tests::host::Workspace;
 use backhaul_tests::kafka_server::{KafkaServer, TlsListener};
 use backhaul_tests::redis_server::free_port;
 use backhaul_tests::{components, wait_for};
-
-use crate::scene::{Certificates, UNTRUSTED, Untrusted};
 
 const TOPIC: &str = "private";
 

@@ -5,4 +5,3 @@ mod kafka;
 mod nats;
 mod rabbitmq;
 mod redis;
-mod scene;

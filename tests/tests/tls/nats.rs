@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
+use backhaul_tests::certificates::{Certificates, UNTRUSTED};
 use backhaul_tests::host::Workspace;
 use backhaul_tests::nats_server::NatsServer;
 use backhaul_tests::{components, wait_for};
 use serde_json::json;
-
-use crate::scene::{Certificates, UNTRUSTED};
 
 const STREAM: &str = "events";
 

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
+use backhaul_tests::certificates::{Certificates, UNTRUSTED};
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
 use backhaul_tests::redis_server::free_port;
 use lapin::ExchangeKind::Topic;
-
-use crate::scene::{Certificates, UNTRUSTED};
 
 /// An exchange, and the queue that gets all of it.
 const PRIVATE: &str = "private";

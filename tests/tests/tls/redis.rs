@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use backhaul_tests::books::wait_until_settled;
+use backhaul_tests::certificates::{Certificates, Issuer, UNTRUSTED};
 use backhaul_tests::host::{Host, Workspace};
-use backhaul_tests::https_server::Issuer;
 use backhaul_tests::redis_server::{RedisServer, free_port};
 use backhaul_tests::{components, wait_for};
-
-use crate::scene::{Certificates, UNTRUSTED};
 
 const STREAM: &str = "backhaul:events";
 

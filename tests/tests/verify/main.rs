@@ -5,6 +5,7 @@ mod command;
 mod mutants;
 mod options;
 mod shipped;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -85,7 +86,13 @@ impl Run {
 
     /// All passed, but for `not_applicable`, in the order of the cases.
     fn assert_passed(&self, not_applicable: &[&str]) {
-        assert_eq!(self.code(), Some(0), "{}", self.text());
+        assert_eq!(
+            self.code(),
+            Some(0),
+            "{:?} {}",
+            self.output.status,
+            self.text()
+        );
         let cases = self.report["cases"].as_array().expect("cases");
         let skipped = cases
             .iter()

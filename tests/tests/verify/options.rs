@@ -1,5 +1,7 @@
 //! What the program takes, shows and answers.
 
+use std::process::Stdio;
+
 use backhaul_tests::redis_server::free_port;
 
 use super::Subject;
@@ -125,4 +127,14 @@ fn a_run_that_cannot_be_made_says_why_and_is_no_verdict() {
         assert_eq!(output.status.code(), Some(2), "{shown}");
         assert!(shown.contains(problem), "{problem}: {shown}");
     }
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_its_report() {
+    let subject = file();
+    let mut command = subject.command(&["--only", "single", "batch"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut run = command.spawn().expect("the program runs");
+    drop(run.stdout.take());
+    assert_eq!(run.wait().expect("its status").code(), Some(0));
 }

@@ -37,9 +37,18 @@ impl Kafka {
         let place = format!("the topic {topic} of Kafka at {brokers}");
         let runtime = Handle::current();
         let login = login(setup)?;
+        let brokers: Vec<String> = brokers.split(',').map(with_port).collect();
+        let mut tls = None;
+        for (host, port) in brokers.iter().filter_map(|broker| broker.rsplit_once(':')) {
+            if let (None, Ok(port)) = (&tls, port.parse()) {
+                tls = setup.tls(host, port)?;
+            }
+        }
         let opened = async {
-            let brokers = brokers.split(',').map(with_port).collect();
             let mut builder = ClientBuilder::new(brokers);
+            if let Some(config) = tls {
+                builder = builder.tls_config(config);
+            }
             if let Some(login) = login {
                 builder = builder.sasl_config(login);
             }

@@ -2,7 +2,8 @@
 //!
 //! One for each backend we ship, and one that asks a program (`command`). A reader
 //! is no part of what is tried: it has connections of its own, straight to the
-//! server, and none of the plugin's code. It tells every event it finds from where
+//! server, and none of the plugin's code. Where the manifest grants the server by TLS,
+//! a reader speaks it, too (`tls`). It tells every event it finds from where
 //! it began; whoever asked sorts out those of others.
 
 mod command;
@@ -12,6 +13,7 @@ mod nats;
 mod rabbitmq;
 mod redis;
 mod sqs;
+mod tls;
 mod webhook;
 
 use std::time::Duration;

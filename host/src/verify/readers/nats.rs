@@ -1,14 +1,16 @@
 //! Reads a stream of NATS JetStream, with `async-nats`: the one that takes the
 //! subject. Configured by the variables of `nats-jetstream`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::{self, Message, consumer::DeliverPolicy};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -36,8 +38,13 @@ impl Nats {
         let subject = setup.filled("NATS_SUBJECT", "events.{type}")?;
         let runtime = Handle::current();
         let place = format!("what NATS at {url} has for {subject}");
+        let mut options = login(setup);
+        if let Some(config) = tls(setup, url)? {
+            let config = Arc::unwrap_or_clone(config);
+            options = options.require_tls(true).tls_client_config(config);
+        }
         let opened = async {
-            let client = login(setup).connect(url).await?;
+            let client = options.connect(url).await?;
             let jetstream = jetstream::new(client.clone());
             let name = jetstream.stream_by_subject(subject.clone()).await?;
             let stream = jetstream.get_stream(name).await?;
@@ -62,6 +69,15 @@ impl Nats {
             place,
         })
     }
+}
+
+/// What is spoken TLS with, if the server is granted so.
+fn tls(setup: &Setup<'_>, url: &str) -> Result<Option<Arc<ClientConfig>>, ReaderError> {
+    let Ok(server) = url.parse::<ServerAddr>() else {
+        // The client says so.
+        return Ok(None);
+    };
+    setup.tls(server.host(), server.port())
 }
 
 fn login(setup: &Setup<'_>) -> ConnectOptions {

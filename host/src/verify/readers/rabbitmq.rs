@@ -15,6 +15,7 @@ use lapin::{Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::tls::Tunnel;
 use super::{PATIENCE, Reader, ReaderError, Setup, from_attributes};
 use crate::event::Event;
 
@@ -34,6 +35,7 @@ pub(super) struct RabbitMq {
     header_prefix: String,
     consuming: Option<Consuming>,
     place: String,
+    _tunnel: Option<Tunnel>,
 }
 
 /// What is read from.
@@ -74,6 +76,11 @@ impl RabbitMq {
             Some(binding) => format!("the exchange {} of RabbitMQ at {address}", binding.exchange),
             None => format!("the queue {} of RabbitMQ at {address}", queue.name),
         };
+        let tunnel = setup.tunnel(&uri.authority.host, uri.authority.port)?;
+        if let Some(address) = tunnel.as_ref().map(Tunnel::address) {
+            uri.authority.host = address.ip().to_string();
+            uri.authority.port = address.port();
+        }
         let mut reader = RabbitMq {
             runtime: Handle::current(),
             uri,
@@ -83,6 +90,7 @@ impl RabbitMq {
                 .to_owned(),
             consuming: None,
             place,
+            _tunnel: tunnel,
         };
         reader.read()?;
         Ok(reader)

@@ -1,8 +1,9 @@
 //! Reads a stream of Redis, with the `redis` crate. Configured by the variables of
 //! `redis-streams`.
 
-use redis::{Client, Connection, IntoConnectionInfo, RedisResult};
+use redis::{Client, Connection, ConnectionAddr, IntoConnectionInfo, RedisResult};
 
+use super::tls::Tunnel;
 use super::{PATIENCE, Reader, ReaderError, Setup, from_attributes, from_json};
 use crate::event::Event;
 
@@ -20,6 +21,7 @@ pub(super) struct Redis {
     last: String,
     max_event: Option<u64>,
     place: String,
+    _tunnel: Option<Tunnel>,
 }
 
 impl Redis {
@@ -34,6 +36,14 @@ impl Redis {
             info = info.set_redis_settings(settings);
         }
         let place = format!("the stream {stream} of Redis at {}", info.addr());
+        let tunnel = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => setup.tunnel(host, *port)?,
+            _ => None,
+        };
+        if let Some(address) = tunnel.as_ref().map(Tunnel::address) {
+            let address = ConnectionAddr::Tcp(address.ip().to_string(), address.port());
+            info = info.set_addr(address);
+        }
         let client = Client::open(info).map_err(unusable)?;
         let mut reader = Redis {
             client,
@@ -42,6 +52,7 @@ impl Redis {
             last: "0-0".to_owned(),
             max_event: None,
             place,
+            _tunnel: tunnel,
         };
         let begun = reader.begin();
         begun.map_err(|error| ReaderError::at("read", &reader.place, error))?;

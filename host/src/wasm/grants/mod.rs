@@ -69,6 +69,14 @@ impl fmt::Debug for Grants {
 }
 
 impl Grants {
+    /// Whether the server at this host, as a manifest writes it, and port is reached by
+    /// TLS.
+    #[cfg(feature = "verify")]
+    pub(crate) fn is_tls(&self, host: &str, port: u16) -> bool {
+        let mut granted = self.tcp.iter().filter(|grant| grant.port == port);
+        Host::new(host).is_ok_and(|host| granted.any(|grant| grant.is_tls() && grant.host == host))
+    }
+
     /// Puts the grants into a context for one instance, other than the folders
     /// (see `filesystem`).
     pub(super) fn apply(&self, builder: &mut WasiCtxBuilder, network: Arc<Network>) {
