@@ -18,8 +18,8 @@ pub const REGION: &str = "eu-west-1";
 /// The account of every queue and topic.
 const ACCOUNT: &str = "123456789012";
 
-/// It ends with the pipe it reads from: the server is one for all tests of a
-/// program, and nobody drops it.
+/// It ends with the pipe it reads from: one that all tests of a program share is
+/// dropped by nobody.
 ///
 /// How many messages a queue has is not counted, but known: moto counts them three times
 /// for each message that comes, by looking at every one that is there.
@@ -38,7 +38,7 @@ main(['-H', '127.0.0.1', '-p', sys.argv[1]])
 pub struct MotoServer {
     port: u16,
     /// Holds the pipe it ends with.
-    _process: Child,
+    process: Child,
 }
 
 /// A message of a queue.
@@ -59,14 +59,15 @@ impl MotoServer {
     /// test is skipped, if it is not installed.
     pub fn shared() -> Option<&'static MotoServer> {
         static SERVER: OnceLock<Option<MotoServer>> = OnceLock::new();
-        let server = SERVER.get_or_init(MotoServer::start).as_ref();
-        if server.is_none() {
-            skip::skip_because("moto not found (run cargo xtask servers)");
-        }
-        server
+        or_skip(SERVER.get_or_init(MotoServer::launch).as_ref())
     }
 
-    fn start() -> Option<MotoServer> {
+    /// A server of one's own, for a test that keeps it busy.
+    pub fn start() -> Option<MotoServer> {
+        or_skip(MotoServer::launch())
+    }
+
+    fn launch() -> Option<MotoServer> {
         let python: PathBuf = components::target().join("servers/moto/bin/python");
         if !python.exists() {
             return None;
@@ -82,10 +83,7 @@ impl MotoServer {
         let stderr = BufReader::new(process.stderr.take().expect("its standard error"));
         // It writes a line for each request.
         std::thread::spawn(move || for _ in stderr.lines() {});
-        let server = MotoServer {
-            port,
-            _process: process,
-        };
+        let server = MotoServer { port, process };
         wait_for("moto to answer", || {
             let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5)));
             let agent = ureq::Agent::new_with_config(config.proxy(None).build());
@@ -214,6 +212,21 @@ impl MotoServer {
         let limited = answer.body_mut().with_config().limit(64 << 20);
         limited.read_to_string().expect("text")
     }
+}
+
+impl Drop for MotoServer {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// Without a server the test is skipped.
+fn or_skip<S>(server: Option<S>) -> Option<S> {
+    if server.is_none() {
+        skip::skip_because("moto not found (run cargo xtask servers)");
+    }
+    server
 }
 
 impl Message {

@@ -28,8 +28,9 @@ use crate::wasm::LoadError;
 use profile::ProfileError;
 use readers::ReaderError;
 
+pub(crate) use cases::Scale;
 pub(crate) use report::Report;
-pub(crate) use suite::{Progress, Scale, Suite, case_list};
+pub(crate) use suite::{Progress, Suite, case_list};
 pub(crate) use wire::Wire;
 
 /// Why nothing can be said of a backend.

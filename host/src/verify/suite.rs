@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::VerifyError;
 use super::arrivals::Arrivals;
-use super::cases::{CASES, Case, Context, Stop};
+use super::cases::{CASES, Case, Context, Scale, Stop};
 use super::profile::Profile;
 use super::readers::{self, Setup};
 use super::report::{CaseReport, Outcome, Report};
@@ -15,27 +15,6 @@ use super::target::Target;
 use super::wire::Wire;
 use crate::pattern::Pattern;
 use crate::wasm::WasmEngine;
-
-/// How many events the cases publish that need many.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scale {
-    /// In order.
-    pub(crate) events: usize,
-    /// While memory is looked at.
-    pub(crate) memory_events: usize,
-    /// While the way to the server breaks.
-    pub(crate) fault_events: usize,
-}
-
-impl Default for Scale {
-    fn default() -> Scale {
-        Scale {
-            events: 10_000,
-            memory_events: 100_000,
-            fault_events: 3_000,
-        }
-    }
-}
 
 /// What a run is made with.
 pub(crate) struct Suite {

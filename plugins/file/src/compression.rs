@@ -4,14 +4,11 @@
 //! renamed to `NAME.gz`, then `NAME` is removed. Cut short, `NAME` is still there, and
 //! it is done again.
 
-use crate::rotation::with_suffix;
+use crate::rotation::{GZIP, with_suffix};
 use flate2::write::GzEncoder;
 use std::fs::{self, File};
 use std::io::{self, Read, Result};
 use std::path::{Path, PathBuf};
-
-/// What the name of a compressed file ends with.
-pub(crate) const GZIP: &str = ".gz";
 
 /// What the name of one ends with that is not whole.
 const PART: &str = ".part";

@@ -2,12 +2,14 @@
 //! they were closed, as in `events.ndjson.2026-01-31T12-00-00.000Z`, and with `.gz`
 //! once they are compressed. Files of other names are left alone.
 
-use crate::compression::GZIP;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+/// What the name of a compressed file ends with.
+pub(crate) const GZIP: &str = ".gz";
 
 pub(crate) struct Rotated {
     folder: PathBuf,

@@ -156,11 +156,11 @@ fn aws(server: &MotoServer) -> String {
 
 #[test]
 fn sqs() {
-    let Some(server) = MotoServer::shared() else {
+    let Some(server) = MotoServer::start() else {
         return;
     };
     let queue = server.create_queue("verified", &json!({}));
-    let manifest = format!("{}SQS_QUEUE_URL = \"{queue}\"\n", aws(server));
+    let manifest = format!("{}SQS_QUEUE_URL = \"{queue}\"\n", aws(&server));
     let subject = Subject::shipped("sqs", &manifest);
     subject.profile("[credentials]\n");
     let run = subject.verify(&ON_MOTO);
@@ -169,13 +169,13 @@ fn sqs() {
 
 #[test]
 fn sns() {
-    let Some(server) = MotoServer::shared() else {
+    let Some(server) = MotoServer::start() else {
         return;
     };
     let queue = server.create_queue("from-a-topic", &json!({}));
     let topic = server.create_topic("verified", &[]);
     server.subscribe(&topic, "from-a-topic", true);
-    let manifest = format!("{}SNS_TOPIC_ARN = \"{topic}\"\n", aws(server));
+    let manifest = format!("{}SNS_TOPIC_ARN = \"{topic}\"\n", aws(&server));
     let subject = Subject::shipped("sns", &manifest);
     subject.profile(&format!(
         "[credentials]\n[settings]\nSQS_QUEUE_URL = \"{queue}\"\n"

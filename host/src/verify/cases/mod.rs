@@ -22,12 +22,32 @@ use super::events::Events;
 use super::judge::{Judgement, counted};
 use super::profile::Profile;
 use super::readers::ReaderError;
-use super::suite::Scale;
 use super::target::{Changes, Target};
 use super::wire::Wire;
 use crate::backend::{AsyncBackend, Failure, PublishError};
 use crate::event::Event;
 use crate::wasm::{LoadError, WasmBackend};
+
+/// How many events the cases publish that need many.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// In order.
+    pub(crate) events: usize,
+    /// While memory is looked at.
+    pub(crate) memory_events: usize,
+    /// While the way to the server breaks.
+    pub(crate) fault_events: usize,
+}
+
+impl Default for Scale {
+    fn default() -> Scale {
+        Scale {
+            events: 10_000,
+            memory_events: 100_000,
+            fault_events: 3_000,
+        }
+    }
+}
 
 /// One case.
 pub(super) struct Case {

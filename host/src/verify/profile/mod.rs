@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use file::ProfileError;
+pub(super) use shipped::REFUSED_TYPE;
 
 /// The variables of a manifest, by name.
 pub(super) type Variables = BTreeMap<String, String>;

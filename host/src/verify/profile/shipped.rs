@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{Order, Profile, ReaderKind, Refused, Variables};
 
+/// Events of this type are refused by the reader that is a server itself.
+pub(in crate::verify) const REFUSED_TYPE: &str = "verify:refused";
+
 /// The backends there is a reader for.
 pub(super) const READERS: [&str; 8] = [
     "file",
@@ -68,7 +71,7 @@ impl Profile {
                     Some(_) => Order::None,
                 },
                 // The reader is the server, and refuses these.
-                refused: Some(of_type(crate::verify::readers::REFUSED_TYPE)),
+                refused: Some(of_type(REFUSED_TYPE)),
                 ..profile
             },
             "file" => Profile {

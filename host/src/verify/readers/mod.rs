@@ -25,9 +25,6 @@ use super::profile::{ReaderKind, Variables};
 use crate::event::Event;
 use crate::wasm::Grants;
 
-/// Events of this type are refused by the reader that is a server itself.
-pub(super) const REFUSED_TYPE: &str = "verify:refused";
-
 /// How long a reader waits for its server to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -13,8 +13,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::{REFUSED_TYPE, Reader, ReaderError, Setup, from_http};
+use super::{Reader, ReaderError, Setup, from_http};
 use crate::event::Event;
+use crate::verify::profile::REFUSED_TYPE;
 
 /// The largest body that is taken, in bytes.
 const MAX_BODY: usize = 2 << 20;
