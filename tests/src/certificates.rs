@@ -76,13 +76,17 @@ impl Certificates {
 
     /// The same, in files of another name.
     pub fn named(&self, name: &str, untrusted: Option<Untrusted>) -> (PathBuf, PathBuf) {
-        let certificate = match untrusted {
+        self.issue(untrusted).write(self.folder(), name)
+    }
+
+    /// The same, and writes none.
+    pub fn issue(&self, untrusted: Option<Untrusted>) -> ServerCertificate {
+        match untrusted {
             None => self.issuer.issue(&["localhost"]),
             Some(Untrusted::OtherName) => self.issuer.issue(&["other.example"]),
             Some(Untrusted::UnknownIssuer) => self.stranger.issue(&["localhost"]),
             Some(Untrusted::Expired) => self.issuer.issue_expired(&["localhost"]),
-        };
-        certificate.write(self.folder(), name)
+        }
     }
 }
 

@@ -170,13 +170,17 @@ impl Workspace {
 
     /// Starts the host, and does not wait until it listens.
     pub fn spawn(&self, arguments: &[&str]) -> Host {
+        self.spawn_as(arguments, |_| {})
+    }
+
+    /// The same with a command that was changed.
+    pub fn spawn_as(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Host {
         compiled_code::lay_out(&self.path().join("plugins"), self.data());
         let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
-        let mut process = self
-            .command(&all)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = self.command(&all);
+        change(&mut command);
+        command.stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(process.stderr.take().expect("its standard error"));
         let reader = std::thread::spawn({

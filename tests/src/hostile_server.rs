@@ -139,10 +139,10 @@ fn is_open(stream: &mut TcpStream) -> bool {
 pub fn assert_survived(workspace: &Workspace, backend: &str, text: &str) {
     workspace.add_file_plugin();
     let host = workspace.serve_with(&["--drain", "200ms"]);
+    let before = host.resident_bytes();
     assert_eq!(host.post_event("0", "t", "1").status, 202);
     host.wait_for_log(text);
     workspace.wait_for_file_lines(1);
-    let before = host.resident_bytes();
     assert_eq!(host.post_event("1", "t", "1").status, 202);
     workspace.wait_for_file_lines(2);
     let grown = host.resident_bytes().saturating_sub(before);

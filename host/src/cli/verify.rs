@@ -107,8 +107,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match verify(arguments) {
-        Ok(report) if report.undecided > 0 => Ok(ExitCode::from(COULD_NOT_RUN)),
         Ok(report) if report.failed > 0 => Ok(ExitCode::FAILURE),
+        Ok(report) if report.undecided > 0 => Ok(ExitCode::from(COULD_NOT_RUN)),
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("backhaul: {error:#}");

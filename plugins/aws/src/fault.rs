@@ -51,6 +51,7 @@ impl Fault {
             | "SlowDown"
             | "KmsThrottled"
             | "KMSThrottling"
+            | "KMS.Throttling"
             | "BandwidthLimitExceeded"
             | "InternalError"
             | "InternalFailure"
@@ -125,7 +126,10 @@ const CLOCK: &str = "the request's time is not the service's: set this machine's
 pub(crate) fn short(code: &str) -> &str {
     let code = code.rsplit('#').next().unwrap_or(code);
     let code = code.split(':').next().unwrap_or(code);
-    let code = code.rsplit('.').next().unwrap_or(code);
+    // What KMS says of the key is told from what others say by its name.
+    let is_of_kms = code.starts_with("KMS.");
+    let last = code.rsplit('.').next().filter(|_| !is_of_kms);
+    let code = last.unwrap_or(code);
     code.strip_suffix("Exception").unwrap_or(code)
 }
 
@@ -146,6 +150,7 @@ mod tests {
                 "Throttling",
             ),
             ("AccessDenied", "AccessDenied"),
+            ("KMS.DisabledException", "KMS.Disabled"),
             ("", ""),
         ] {
             assert_eq!(short(code), expected);
@@ -170,6 +175,8 @@ mod tests {
             "QueueDoesNotExist",
             "NotFoundException",
             "KmsDisabled",
+            "KMS.DisabledException",
+            "KMS.InvalidStateException",
             "KMSThrottlingException",
             "UnsupportedOperation",
             "MissingParameter",

@@ -4,14 +4,11 @@
 //! renamed to `NAME.gz`, then `NAME` is removed. Cut short, `NAME` is still there, and
 //! it is done again.
 
-use crate::rotation::{GZIP, with_suffix};
+use crate::rotation::{GZIP, PART, remove_if_there, with_suffix};
 use flate2::write::GzEncoder;
 use std::fs::{self, File};
 use std::io::{self, Read, Result};
 use std::path::{Path, PathBuf};
-
-/// What the name of one ends with that is not whole.
-const PART: &str = ".part";
 
 pub(crate) struct Compression {
     path: PathBuf,
@@ -43,7 +40,7 @@ impl Compression {
         self.target.get_ref().sync_all()?;
         // It is gone already if it was one too many to keep.
         if !self.path.exists() {
-            fs::remove_file(&self.part)?;
+            remove_if_there(&self.part)?;
             return Ok(true);
         }
         fs::rename(&self.part, with_suffix(&self.path, GZIP))?;

@@ -43,7 +43,13 @@ impl LineFile {
     fn open_with(settings: Settings) -> std::result::Result<Self, String> {
         let path = settings.path.display();
         let rotated = Rotated::beside(&settings.path)?;
-        let file = open_at_a_line(&settings);
+        let file = open_at_a_line(&settings).and_then(|file| {
+            if settings.sync {
+                // It may be new.
+                rotated.sync()?;
+            }
+            Ok(file)
+        });
         let file = file.map_err(|error| format!("cannot open {path}: {error}"))?;
         let metadata = file.metadata();
         let metadata = metadata.map_err(|error| format!("cannot read of {path}: {error}"))?;

@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 /// What the name of a compressed file ends with.
 pub(crate) const GZIP: &str = ".gz";
 
+/// What the name of one ends with that is not whole.
+pub(crate) const PART: &str = ".part";
+
 pub(crate) struct Rotated {
     folder: PathBuf,
     /// The name of `FILE_PATH`, and a dot.
@@ -54,6 +57,8 @@ impl Rotated {
             let path = self.path(*time);
             remove_if_there(&path)?;
             remove_if_there(&with_suffix(&path, GZIP))?;
+            // Begun, and cut short.
+            remove_if_there(&with_suffix(&path, PART))?;
         }
         Ok(())
     }
@@ -106,7 +111,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -160,6 +160,32 @@ fn compression_goes_on_in_pieces_and_begins_anew_after_a_crash() {
 }
 
 #[test]
+fn what_was_compressed_in_part_goes_with_its_file() {
+    let folder = TempDir::new().unwrap();
+    let settings = || Settings {
+        max_size: Some(1),
+        keep: NonZeroUsize::new(1),
+        gzip: true,
+        ..settings(&folder)
+    };
+    let large = "line of some length\n".repeat(200_000);
+    let mut file = LineFile::open_with(settings()).unwrap();
+    file.append(large.as_bytes(), at(0)).unwrap();
+    file.append(b"next\n", at(1)).unwrap();
+    file.compress(1);
+    assert!(names(&folder).iter().any(|name| name.ends_with(".part")));
+    drop(file);
+
+    let mut file = LineFile::open_with(settings()).unwrap();
+    file.append(b"next\n", at(2)).unwrap();
+    file.compress(1);
+    assert_eq!(
+        names(&folder),
+        ["e.ndjson", "e.ndjson.1970-01-01T00-00-02.000Z.gz"]
+    );
+}
+
+#[test]
 fn a_rotation_cut_short_loses_nothing() {
     let folder = TempDir::new().unwrap();
     let settings = || Settings {

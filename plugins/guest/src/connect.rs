@@ -1,4 +1,4 @@
-//! Connecting over TCP within a deadline.
+//! TCP within a deadline.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,11 +14,7 @@ use std::time::{Duration, Instant};
 pub fn connect(address: impl ToSocketAddrs, deadline: Instant) -> Result<TcpStream> {
     let mut error = Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // WASI's sockets count in whole milliseconds or less; zero would mean for ever.
-        if left < Duration::from_millis(1) {
-            return Err(ErrorKind::TimedOut.into());
-        }
+        let left = remaining(deadline).ok_or(ErrorKind::TimedOut)?;
         let connected = TcpStream::connect_timeout(&address, left).and_then(|stream| {
             // Under WASI a refused connection may look like one until it is used.
             stream.peer_addr()?;
@@ -31,6 +27,13 @@ pub fn connect(address: impl ToSocketAddrs, deadline: Instant) -> Result<TcpStre
         }
     }
     Err(error)
+}
+
+/// How long it is until the deadline, for a socket's time limit; `None` if it is over.
+/// WASI's sockets count in whole milliseconds or less, and zero would mean for ever.
+pub fn remaining(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (left >= Duration::from_millis(1)).then_some(left)
 }
 
 #[cfg(test)]

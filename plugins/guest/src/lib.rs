@@ -63,10 +63,13 @@ pub mod template;
 pub use backend::{AsyncBackend, Backend, OpenError};
 pub use bindings::blocking::backhaul::backend::types::{Event, Failure, PublishError, Timestamp};
 pub use cloudevent::cloudevent_lines;
-pub use connect::connect;
+pub use connect::{connect, remaining};
 pub use event::Rfc3339;
 pub use headers::percent_encoded;
-pub use setting::{SettingError, parsed_setting, setting, setting_or};
+pub use setting::{
+    ContentMode, SettingError, content_mode_setting, parsed_setting, server_address, setting,
+    setting_or, timeout_setting,
+};
 pub use template::{MissingAttribute, Template};
 
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A setting that is missing or cannot be used. Its text names the variable,
 /// its value and what is expected, and says where to set it.
@@ -65,6 +66,62 @@ pub fn parsed_setting<T: FromStr>(name: &str, expected: &str) -> Result<Option<T
     parsed(name, lookup(name).as_deref(), expected)
 }
 
+/// The setting for how long a batch may take, a duration from 10ms to 1h such as
+/// `2500ms`; `default` if the variable is not set or empty.
+///
+/// # Errors
+///
+/// If it is no such duration.
+pub fn timeout_setting(name: &str, default: Duration) -> Result<Duration, SettingError> {
+    let example = humantime::format_duration(default);
+    let expected = format!("a duration from 10ms to 1h, such as {example}");
+    let timeout = parsed_setting::<humantime::Duration>(name, &expected)?;
+    let timeout = timeout.map_or(default, Into::into);
+    if !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&timeout) {
+        let value = humantime::format_duration(timeout).to_string();
+        return Err(SettingError::invalid(name, &value, &expected));
+    }
+    Ok(timeout)
+}
+
+/// CloudEvents' content modes: how an event lies in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentMode {
+    /// The data are the message, attributes its headers.
+    Binary,
+    /// The event in CloudEvents' JSON format is the message.
+    Structured,
+}
+
+/// The setting for the content mode, `binary` or `structured`; binary if the variable
+/// is not set or empty.
+///
+/// # Errors
+///
+/// If it is neither.
+pub fn content_mode_setting(name: &str) -> Result<ContentMode, SettingError> {
+    match setting_or(name, "binary").as_str() {
+        "binary" => Ok(ContentMode::Binary),
+        "structured" => Ok(ContentMode::Structured),
+        other => Err(SettingError::invalid(name, other, "binary or structured")),
+    }
+}
+
+/// `HOST:PORT` of `host[:port]`, which is a name, an IPv4 address or an IPv6 address in
+/// brackets; `None` if it is anything else or more, such as a user or a path.
+pub fn server_address(text: &str, default_port: u16) -> Option<String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()?),
+        _ => (text, default_port),
+    };
+    let in_brackets = host.starts_with('[') && host.ends_with(']');
+    let odd = |c: char| c.is_whitespace() || matches!(c, '@' | '/' | ',' | '?' | '#');
+    if host.is_empty() || host.contains(odd) || (host.contains(':') && !in_brackets) {
+        return None;
+    }
+    Some(format!("{host}:{port}"))
+}
+
 /// WASI has no values that are not Unicode, so those count as not set.
 fn lookup(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -99,6 +156,23 @@ mod tests {
             "the setting MAXLEN is \"many\", expected a whole number of entries; \
              correct it in grants.env of the manifest"
         );
+    }
+
+    #[test]
+    fn a_server_has_a_host_and_maybe_a_port_and_nothing_else() {
+        for (text, expected) in [
+            ("h", "h:7"),
+            ("h:1", "h:1"),
+            ("[::1]", "[::1]:7"),
+            ("[::1]:2", "[::1]:2"),
+        ] {
+            assert_eq!(server_address(text, 7).as_deref(), Some(expected));
+        }
+        for bad in [
+            "", ":1", "h:port", "h:99999", "u@h", "a,b", "::1", "h/path", "h h",
+        ] {
+            assert_eq!(server_address(bad, 7), None, "{bad}");
+        }
     }
 
     #[test]

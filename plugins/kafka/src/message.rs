@@ -2,13 +2,13 @@
 //! are the value and each attribute is a header, in structured mode the value is the
 //! event in its JSON format.
 
-use crate::settings::{Mode, Settings};
-use backhaul_guest::{Event, MissingAttribute};
+use crate::settings::Settings;
+use backhaul_guest::{ContentMode, Event, MissingAttribute};
 use std::borrow::Cow;
 
 pub(crate) struct Message<'a> {
     event: &'a Event,
-    mode: Mode,
+    mode: ContentMode,
     pub(crate) key: Option<Cow<'a, str>>,
     pub(crate) value: Cow<'a, [u8]>,
     /// As RFC 3339 writes it, for its header.
@@ -24,11 +24,11 @@ impl<'a> Message<'a> {
     pub(crate) fn new(settings: &'a Settings, event: &'a Event) -> Result<Self, MissingAttribute> {
         let key = settings.key.fill(event)?;
         let (value, time) = match settings.mode {
-            Mode::Binary => {
+            ContentMode::Binary => {
                 let time = event.time_rfc3339().map(|time| time.to_string());
                 (Cow::Borrowed(event.data.as_slice()), time)
             }
-            Mode::Structured => {
+            ContentMode::Structured => {
                 let mut json = Vec::with_capacity(event.data.len() + 512);
                 event.append_cloudevent_json(&mut json);
                 (Cow::Owned(json), None)
@@ -47,7 +47,7 @@ impl<'a> Message<'a> {
     /// Calls `header` for each header, with its name in two parts, and its value.
     pub(crate) fn headers(&self, mut header: impl FnMut(&str, &str, &str)) {
         let event = self.event;
-        if self.mode == Mode::Structured {
+        if self.mode == ContentMode::Structured {
             header(
                 "content-type",
                 "",
@@ -131,7 +131,7 @@ pub(crate) mod tests {
     #[test]
     fn in_structured_mode_the_event_is_the_value() {
         let settings = Settings {
-            mode: Mode::Structured,
+            mode: ContentMode::Structured,
             ..Settings::default()
         };
         let event = event();

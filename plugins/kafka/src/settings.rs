@@ -14,7 +14,8 @@
 
 use crate::compression::Compression;
 use crate::topic::TopicTemplate;
-use backhaul_guest::{SettingError, Template, parsed_setting, setting, setting_or};
+use backhaul_guest::{ContentMode, SettingError, Template, content_mode_setting, parsed_setting};
+use backhaul_guest::{server_address, setting, setting_or, timeout_setting};
 use std::time::Duration;
 
 pub(crate) struct Settings {
@@ -23,7 +24,7 @@ pub(crate) struct Settings {
     pub(crate) login: Option<Login>,
     pub(crate) topic: TopicTemplate,
     pub(crate) key: Template,
-    pub(crate) mode: Mode,
+    pub(crate) mode: ContentMode,
     pub(crate) compression: Compression,
     /// The most bytes of one record batch, unless a single event has more.
     pub(crate) batch_bytes: usize,
@@ -55,12 +56,6 @@ impl Mechanism {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Binary,
-    Structured,
-}
-
 const BATCH_BYTES: usize = 1_000_000;
 
 const KEY: &str = "{ext.partitionkey:}";
@@ -75,38 +70,27 @@ impl Settings {
             login: login()?,
             topic: TopicTemplate::from_env()?,
             key: Template::from_setting("KAFKA_KEY", KEY)?,
-            mode: mode(&setting_or("KAFKA_MODE", "binary"))?,
+            mode: content_mode_setting("KAFKA_MODE")?,
             compression: Compression::named(&compression).ok_or_else(|| {
                 let expected = "none, gzip, snappy, lz4 or zstd";
                 SettingError::invalid("KAFKA_COMPRESSION", &compression, expected)
             })?,
             batch_bytes: batch_bytes()?,
-            timeout: timeout()?,
+            timeout: timeout_setting("KAFKA_TIMEOUT", TIMEOUT)?,
         })
     }
 }
 
 fn brokers(text: &str) -> Result<Vec<String>, SettingError> {
-    let brokers = text.split(',').map(broker).collect::<Option<Vec<String>>>();
+    let brokers = text
+        .split(',')
+        .map(|broker| server_address(broker.trim(), 9092))
+        .collect::<Option<Vec<String>>>();
     brokers.ok_or_else(|| {
         let expected = "host[:port], one or more with commas between, without a scheme, user and password \
                         (these go to KAFKA_USER and KAFKA_PASSWORD)";
         SettingError::invalid_secret("KAFKA_BROKERS", expected)
     })
-}
-
-fn broker(text: &str) -> Option<String> {
-    let text = text.trim();
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()?),
-        _ => (text, 9092),
-    };
-    let in_brackets = host.starts_with('[') && host.ends_with(']');
-    let odd = |c: char| c.is_whitespace() || matches!(c, '@' | '/' | '?' | '#');
-    if host.is_empty() || host.contains(odd) || (host.contains(':') && !in_brackets) {
-        return None;
-    }
-    Some(format!("{host}:{port}"))
 }
 
 fn login() -> Result<Option<Login>, SettingError> {
@@ -136,17 +120,6 @@ fn login() -> Result<Option<Login>, SettingError> {
     }))
 }
 
-fn mode(text: &str) -> Result<Mode, SettingError> {
-    match text {
-        "binary" => Ok(Mode::Binary),
-        "structured" => Ok(Mode::Structured),
-        other => {
-            let expected = "binary or structured";
-            Err(SettingError::invalid("KAFKA_MODE", other, expected))
-        }
-    }
-}
-
 fn batch_bytes() -> Result<usize, SettingError> {
     let (name, expected) = ("KAFKA_BATCH_BYTES", "a number of bytes, 1000 to 16000000");
     let bytes = parsed_setting(name, expected)?.unwrap_or(BATCH_BYTES);
@@ -154,20 +127,6 @@ fn batch_bytes() -> Result<usize, SettingError> {
         return Err(SettingError::invalid(name, &bytes.to_string(), expected));
     }
     Ok(bytes)
-}
-
-fn timeout() -> Result<Duration, SettingError> {
-    let (name, expected) = (
-        "KAFKA_TIMEOUT",
-        "a duration from 10ms to 1h, such as 2500ms",
-    );
-    let timeout = parsed_setting::<humantime::Duration>(name, expected)?;
-    let timeout = timeout.map_or(TIMEOUT, Into::into);
-    if !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&timeout) {
-        let value = humantime::format_duration(timeout).to_string();
-        return Err(SettingError::invalid(name, &value, expected));
-    }
-    Ok(timeout)
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //! whatever a server sends, no more than [`LARGEST`] bytes are kept.
 
 use crate::fields::{Fields, Put, Unreadable};
+use backhaul_guest::remaining;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The largest answer. That about a topic of 10,000 partitions has less than a MiB.
 const LARGEST: usize = 2 << 20;
@@ -141,11 +142,7 @@ impl Wire {
 
     /// Takes what is there, or waits for something.
     fn read(&mut self, deadline: Instant) -> Result<(), Lost> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // WASI's sockets count in whole milliseconds or less; zero would mean for ever.
-        if left < Duration::from_millis(1) {
-            return Err(Lost::Late);
-        }
+        let left = remaining(deadline).ok_or(Lost::Late)?;
         self.stream.set_read_timeout(Some(left))?;
         let mut some = [0; 8 << 10];
         match self.stream.read(&mut some) {
@@ -164,6 +161,7 @@ impl Wire {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     /// What becomes of a request whose answer is this, and the end.
     fn answer(sent: &[u8]) -> Result<Vec<u8>, Lost> {

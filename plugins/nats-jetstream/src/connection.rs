@@ -93,7 +93,7 @@ impl Connection {
         let info: Info =
             serde_json::from_str(&info).map_err(|_| Lost::Protocol("its INFO cannot be read"))?;
         if info.tls_required {
-            return Ok(Some("asks for TLS, which this plugin does not speak"));
+            return Ok(Some("asks for TLS: grant it as tls+nats://HOST:PORT"));
         }
         if !info.headers || !info.jetstream {
             return Ok(Some("has no JetStream; start it with -js or jetstream {}"));
@@ -166,8 +166,17 @@ impl Connection {
     }
 
     /// What it means that nobody took a message to this subject.
-    pub(crate) fn why_unheard(&mut self, subject: &str, deadline: Instant) -> PublishError {
+    /// If all events have the same one, that is no event's fault.
+    pub(crate) fn why_unheard(
+        &mut self,
+        subject: &str,
+        is_same_for_all: bool,
+        deadline: Instant,
+    ) -> PublishError {
         match self.stream_of(subject, deadline) {
+            Ok(None) if is_same_for_all => PublishError::Retryable(format!(
+                "no stream takes the subject {subject:?}; create one, or change NATS_SUBJECT"
+            )),
             Ok(None) => PublishError::Permanent(format!(
                 "no stream takes the subject {subject:?}; create one, or change NATS_SUBJECT, \
                  and retry the dead letter"

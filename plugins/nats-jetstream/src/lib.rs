@@ -125,13 +125,17 @@ impl JetStream {
         events: &[Event],
         deadline: Instant,
     ) -> Vec<Failure> {
+        let is_same_for_all = !self.settings.subject.has_fields();
         let mut known = HashMap::new();
         let mut failures = Vec::with_capacity(unheard.len());
         for index in unheard.iter().copied() {
             let error = match message::subject(&self.settings, &events[index]) {
                 Ok(subject) => known
                     .entry(subject)
-                    .or_insert_with_key(|subject| self.connection.why_unheard(subject, deadline))
+                    .or_insert_with_key(|subject| {
+                        self.connection
+                            .why_unheard(subject, is_same_for_all, deadline)
+                    })
                     .clone(),
                 Err(error) => PublishError::Permanent(error),
             };

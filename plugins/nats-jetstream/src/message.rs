@@ -1,8 +1,8 @@
 //! An event as a message of NATS, per CloudEvents' binding: in binary mode each
 //! attribute, the content type included, is a header of its own.
 
-use crate::settings::{Mode, Settings};
-use backhaul_guest::{Event, percent_encoded};
+use crate::settings::Settings;
+use backhaul_guest::{ContentMode, Event, percent_encoded};
 use std::borrow::Cow;
 use std::io::Write;
 
@@ -28,14 +28,14 @@ pub(crate) fn append(
         headers.push_str("\r\n");
     };
     let data = match settings.mode {
-        Mode::Binary => {
+        ContentMode::Binary => {
             event.cloudevent_headers(&mut header);
             if let Some(content_type) = &event.content_type {
                 header("ce-datacontenttype", &percent_encoded(content_type));
             }
             Cow::Borrowed(&event.data)
         }
-        Mode::Structured => {
+        ContentMode::Structured => {
             header("content-type", "application/cloudevents+json");
             let mut json = Vec::with_capacity(event.data.len() + 512);
             event.append_cloudevent_json(&mut json);
@@ -114,7 +114,7 @@ mod tests {
     fn in_binary_mode_every_attribute_is_a_header_and_none_makes_another() {
         let settings = Settings::default();
         let sent = sent(&settings, &event()).unwrap();
-        let headers = "NATS/1.0\r\nNats-Msg-Id: 1%202\r\nce-specversion: 1.0\r\nce-id: 1%202\r\n\
+        let headers = "NATS/1.0\r\nNats-Msg-Id: /test%201%202\r\nce-specversion: 1.0\r\nce-id: 1%202\r\n\
              ce-source: /test\r\nce-type: after:signup\r\nce-time: 1970-01-01T00:00:00Z\r\n\
              ce-datacontenttype: text/plain%0D%0Ax:%20y\r\n\r\n";
         let (head, total) = (headers.len(), headers.len() + 4);

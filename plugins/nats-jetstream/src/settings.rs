@@ -7,11 +7,12 @@
 //! | `NATS_TOKEN` | to log in with | none |
 //! | `NATS_NKEY` | seed of a user's NKey (`SU...`) to log in with | none |
 //! | `NATS_SUBJECT` | template of the subject | `events.{type}` |
-//! | `NATS_MSG_ID` | template of what a stream tells repeats by | `{id}` |
+//! | `NATS_MSG_ID` | template of what a stream tells repeats by | `{source} {id}` |
 //! | `NATS_MODE` | content mode of CloudEvents: `binary` or `structured` | `binary` |
 //! | `NATS_TIMEOUT` | for the acknowledgements of a batch, 10ms to 1h | `2500ms` |
 
-use backhaul_guest::{SettingError, Template, parsed_setting, setting, setting_or};
+use backhaul_guest::{ContentMode, SettingError, Template, content_mode_setting, server_address};
+use backhaul_guest::{setting, setting_or, timeout_setting};
 use nkeys::{KeyPair, KeyPairType};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) login: Login,
     pub(crate) subject: Template,
     pub(crate) msg_id: Template,
-    pub(crate) mode: Mode,
+    pub(crate) mode: ContentMode,
     pub(crate) timeout: Duration,
 }
 
@@ -32,32 +33,27 @@ pub(crate) enum Login {
     NKey(Box<KeyPair>),
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Mode {
-    Binary,
-    Structured,
-}
-
 impl Settings {
     pub(crate) fn from_env() -> Result<Self, SettingError> {
         let address = address(&setting_or("NATS_URL", "nats://127.0.0.1:4222"));
         Ok(Self {
             address: address.ok_or_else(|| {
-                let expected = "nats://host[:port], without TLS, user and password (these go to NATS_USER and NATS_PASSWORD)";
+                let expected = "nats://host[:port], without user and password (these go to NATS_USER and NATS_PASSWORD); for TLS, write nats:// and grant tls+nats://HOST:PORT";
                 SettingError::invalid_secret("NATS_URL", expected)
             })?,
             login: login()?,
             subject: Template::from_setting("NATS_SUBJECT", SUBJECT)?,
             msg_id: Template::from_setting("NATS_MSG_ID", MSG_ID)?,
-            mode: mode(&setting_or("NATS_MODE", "binary"))?,
-            timeout: timeout()?.unwrap_or(TIMEOUT),
+            mode: content_mode_setting("NATS_MODE")?,
+            timeout: timeout_setting("NATS_TIMEOUT", TIMEOUT)?,
         })
     }
 }
 
 const SUBJECT: &str = "events.{type}";
 
-const MSG_ID: &str = "{id}";
+/// Only together they are unique, and no source has a space.
+const MSG_ID: &str = "{source} {id}";
 
 const TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -69,7 +65,7 @@ impl Default for Settings {
             login: Login::None,
             subject: Template::parse("NATS_SUBJECT", SUBJECT).expect("a template"),
             msg_id: Template::parse("NATS_MSG_ID", MSG_ID).expect("a template"),
-            mode: Mode::Binary,
+            mode: ContentMode::Binary,
             timeout: TIMEOUT,
         }
     }
@@ -77,17 +73,7 @@ impl Default for Settings {
 
 fn address(url: &str) -> Option<String> {
     let authority = url.strip_prefix("nats://")?;
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()?),
-        _ => (authority, 4222),
-    };
-    let in_brackets = host.starts_with('[') && host.ends_with(']');
-    let odd = |c: char| c.is_whitespace() || matches!(c, '@' | '/' | ',' | '?' | '#');
-    if host.is_empty() || host.contains(odd) || (host.contains(':') && !in_brackets) {
-        return None;
-    }
-    Some(format!("{host}:{port}"))
+    server_address(authority.strip_suffix('/').unwrap_or(authority), 4222)
 }
 
 fn login() -> Result<Login, SettingError> {
@@ -114,30 +100,6 @@ fn login() -> Result<Login, SettingError> {
 fn key(seed: &str) -> Option<Box<KeyPair>> {
     let pair = KeyPair::from_seed(seed.trim()).ok()?;
     matches!(pair.key_pair_type(), KeyPairType::User).then(|| Box::new(pair))
-}
-
-fn mode(text: &str) -> Result<Mode, SettingError> {
-    match text {
-        "binary" => Ok(Mode::Binary),
-        "structured" => Ok(Mode::Structured),
-        other => {
-            let expected = "binary or structured";
-            Err(SettingError::invalid("NATS_MODE", other, expected))
-        }
-    }
-}
-
-fn timeout() -> Result<Option<Duration>, SettingError> {
-    let expected = "a duration from 10ms to 1h, such as 2500ms";
-    let timeout = parsed_setting::<humantime::Duration>("NATS_TIMEOUT", expected)?;
-    let fits = Duration::from_millis(10)..=Duration::from_secs(3600);
-    match timeout {
-        Some(timeout) if !fits.contains(&*timeout) => {
-            let value = timeout.to_string();
-            Err(SettingError::invalid("NATS_TIMEOUT", &value, expected))
-        }
-        timeout => Ok(timeout.map(Into::into)),
-    }
 }
 
 #[cfg(test)]

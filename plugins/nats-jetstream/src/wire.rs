@@ -2,6 +2,7 @@
 //! within a deadline and within bounds. Whatever it sends, it cannot have more
 //! than [`MAX_LINE`] and [`MAX_PAYLOAD`] kept.
 
+use backhaul_guest::remaining;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -166,10 +167,7 @@ impl Wire {
 
     fn receive(&mut self, deadline: Instant) -> Result<(), Lost> {
         let broken = |error: std::io::Error| Lost::Broken(error.to_string());
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Lost::Late);
-        }
+        let left = remaining(deadline).ok_or(Lost::Late)?;
         self.stream.set_read_timeout(Some(left)).map_err(broken)?;
         self.received.drain(..self.at);
         self.at = 0;

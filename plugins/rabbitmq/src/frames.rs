@@ -4,7 +4,7 @@
 //! wait goes past its deadline, however slowly the bytes come.
 
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
-use backhaul_guest::connect;
+use backhaul_guest::{connect, remaining};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -19,6 +19,9 @@ const FIRST_FRAMES: usize = 8_192;
 /// So many bytes are sent before more are put, so that a large event is not in
 /// memory twice.
 const MUCH: usize = 256 * 1024;
+
+/// So many tables and lists may lie in each other. RabbitMQ has three.
+const DEEPEST: usize = 64;
 
 /// A connection, and what was received of the next frame.
 pub(crate) struct Frames {
@@ -129,9 +132,13 @@ impl Frames {
         let Some(size) = self.size_of_next()? else {
             return Ok(None);
         };
-        let bytes = &mut self.received[..size];
-        hide_server_properties(bytes);
-        let frame = match parse_frame(&*bytes) {
+        let bytes = &self.received[..size];
+        // A body has no tables.
+        if matches!(bytes[0], 1 | 2) && is_deep(bytes) {
+            let message = format!("it sent more than {DEEPEST} tables in each other");
+            return Err(Broken::Violation(message));
+        }
+        let frame = match parse_frame(bytes) {
             Ok(([], frame)) => frame,
             _ => {
                 let kind = bytes[0];
@@ -167,7 +174,7 @@ impl Frames {
     }
 
     fn receive_bytes(&mut self, deadline: Instant) -> Result<(), Broken> {
-        let mut wait = remaining(deadline)?;
+        let mut wait = remaining(deadline).ok_or(Broken::TimedOut)?;
         if let Some(heartbeat) = self.heartbeat {
             // Half of what was agreed, as AMQP's clients do, so that one may be late.
             let due = (heartbeat / 2).saturating_sub(self.last_sent.elapsed());
@@ -193,40 +200,24 @@ impl Frames {
     }
 }
 
-/// Has the properties in `connection.start` look like one array of bytes. Nothing
-/// of them is needed, and the codec calls itself for each table in a table, as deep as
-/// the server likes.
-fn hide_server_properties(frame: &mut [u8]) {
-    // A method frame, the class connection, the method start.
-    if frame[0] != 1 || frame.get(7..11) != Some(&[0, 10, 0, 10]) {
-        return;
+/// Whether tables and lists may lie in each other deeper than [`DEEPEST`]. The codec
+/// calls itself for each, as deep as the server likes.
+///
+/// Each begins with its type and its length. Wherever that could be so, one is
+/// counted until its end: at least those that there are.
+fn is_deep(frame: &[u8]) -> bool {
+    let mut ends: Vec<usize> = Vec::with_capacity(DEEPEST);
+    for (at, bytes) in frame.windows(5).enumerate() {
+        if let [b'F' | b'A', length @ ..] = bytes {
+            let length = u32::from_be_bytes(length.try_into().expect("4 bytes")) as usize;
+            ends.retain(|end| *end > at);
+            ends.extend(Some(at + 5 + length).filter(|end| *end <= frame.len()));
+            if ends.len() > DEEPEST {
+                return true;
+            }
+        }
     }
-    // After two bytes of version.
-    let table = frame.get_mut(13..).and_then(<[u8]>::split_first_chunk_mut);
-    let Some((length, table)) = table else {
-        return;
-    };
-    let length = u32::from_be_bytes(*length);
-    let Some(array) = length.checked_sub(6) else {
-        return;
-    };
-    if table.len() < length as usize {
-        return;
-    }
-    if let Some(entry) = table.first_chunk_mut() {
-        let [a, b, c, d] = array.to_be_bytes();
-        // A name without letters, the type, the length.
-        *entry = [0, b'x', a, b, c, d];
-    }
-}
-
-fn remaining(deadline: Instant) -> Result<Duration, Broken> {
-    let remaining = deadline.saturating_duration_since(Instant::now());
-    // WASI's sockets count in whole milliseconds or less; zero would mean for ever.
-    if remaining < Duration::from_millis(1) {
-        return Err(Broken::TimedOut);
-    }
-    Ok(remaining)
+    false
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -275,5 +266,40 @@ impl Frames {
                 None => self.receive_bytes(deadline).expect("bytes"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A content header whose only header is so many tables in each other.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut table = Vec::new();
+        for _ in 0..levels {
+            let length = u32::try_from(table.len()).unwrap().to_be_bytes();
+            table = [&[0, b'F'], &length[..], &table].concat();
+        }
+        let length = u32::try_from(table.len()).unwrap().to_be_bytes();
+        [
+            &[2, 0, 1],
+            &[0; 18][..],
+            &[0x20, 0],
+            &length[..],
+            &table,
+            &[0xCE],
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn tables_in_tables_are_refused_before_they_are_read() {
+        assert!(!is_deep(&nested(3)));
+        assert!(!is_deep(&nested(DEEPEST)));
+        assert!(is_deep(&nested(DEEPEST + 1)));
+        assert!(is_deep(&nested(20_000)));
+        // What only looks like one ends beyond the frame, or at once.
+        assert!(!is_deep(&b"FAILURE".repeat(10_000)));
+        assert!(!is_deep(&b"F\0\0\0\0".repeat(10_000)));
     }
 }

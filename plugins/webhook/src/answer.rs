@@ -35,9 +35,15 @@ pub(crate) fn judge(settings: &Settings, answer: &backhaul_guest::http::Answer) 
     }
     let mut text = format!("{origin} answered {status}");
     if status.is_redirection() {
-        let place = answer.headers.get(LOCATION).map(|value| value.as_bytes());
-        let place = String::from_utf8_lossy(place.unwrap_or_default());
-        text += &format!(", redirects are not followed; set WEBHOOK_URL to where it is: {place}");
+        text += ", redirects are not followed; set WEBHOOK_URL to where it is";
+        // Path and query may be those of WEBHOOK_URL, with its secret.
+        let place = answer
+            .headers
+            .get(LOCATION)
+            .and_then(|place| place.to_str().ok());
+        if let Some(place) = place.and_then(Settings::to) {
+            text += &format!(", at {}", place.origin);
+        }
     } else if !shown.is_empty() {
         text += &format!(": {shown}");
     }

@@ -1,8 +1,8 @@
 //! An event as the request that carries it.
 
-use crate::settings::{Mode, Settings};
+use crate::settings::Settings;
 use crate::signature;
-use backhaul_guest::{Event, percent_encoded};
+use backhaul_guest::{ContentMode, Event, percent_encoded};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Request};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +20,8 @@ pub(crate) fn of(settings: &Settings, event: &Event) -> Result<Request<Vec<u8>>,
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = seconds.map_or(0, |time| time.as_secs());
     let (mut headers, body) = match settings.mode {
-        Mode::Binary => (binary_headers(event)?, event.data.clone()),
-        Mode::Structured => structured(event),
+        ContentMode::Binary => (binary_headers(event)?, event.data.clone()),
+        ContentMode::Structured => structured(event),
     };
     headers.insert(CONTENT_LENGTH, body.len().into());
     sign(settings, event, seconds, &body, &mut headers)?;
@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    fn settings(mode: Mode) -> Settings {
+    fn settings(mode: ContentMode) -> Settings {
         Settings {
             mode,
             ..Settings::to("http://localhost/hook?key=1").expect("a URL")
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn binary_mode_has_attributes_in_headers_and_the_data_as_they_are() {
-        let request = of(&settings(Mode::Binary), &event()).unwrap();
+        let request = of(&settings(ContentMode::Binary), &event()).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap(), "/hook?key=1");
         assert_eq!(request.headers()["ce-id"], "%C3%BC.1");
         assert_eq!(request.headers()["webhook-id"], "%C3%BC.1");
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn structured_mode_has_the_event_in_the_body() {
-        let request = of(&settings(Mode::Structured), &event()).unwrap();
+        let request = of(&settings(ContentMode::Structured), &event()).unwrap();
         let content_type = request.headers()["content-type"].to_str().unwrap();
         assert!(content_type.starts_with("application/cloudevents+json"));
         assert!(request.body().starts_with(b"{\"specversion\":\"1.0\""));
@@ -140,12 +140,12 @@ mod tests {
     fn what_no_header_can_hold_is_the_events_fault() {
         let mut large = event();
         large.attributes = vec![("large".into(), "x".repeat(30 << 10))];
-        let error = of(&settings(Mode::Binary), &large).unwrap_err();
+        let error = of(&settings(ContentMode::Binary), &large).unwrap_err();
         assert!(error.contains("structured"), "{error}");
-        assert!(of(&settings(Mode::Structured), &large).is_ok());
+        assert!(of(&settings(ContentMode::Structured), &large).is_ok());
 
         let mut split = event();
         split.content_type = Some("text/plain\r\nx-injected: 1".into());
-        assert!(of(&settings(Mode::Binary), &split).is_err());
+        assert!(of(&settings(ContentMode::Binary), &split).is_err());
     }
 }

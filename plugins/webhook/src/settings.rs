@@ -11,7 +11,8 @@
 //! | `WEBHOOK_RETRY_STATUS` | further statuses to try again after, `401,404` | none |
 
 use crate::signature::{self, Key};
-use backhaul_guest::{SettingError, parsed_setting, setting, setting_or};
+use backhaul_guest::{ContentMode, SettingError, content_mode_setting, parsed_setting};
+use backhaul_guest::{setting, setting_or, timeout_setting};
 use http::{HeaderValue, StatusCode, Uri};
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -20,18 +21,12 @@ pub(crate) struct Settings {
     pub(crate) url: Uri,
     /// Scheme, host and port, for messages: path and query may hold a secret.
     pub(crate) origin: String,
-    pub(crate) mode: Mode,
+    pub(crate) mode: ContentMode,
     pub(crate) keys: Vec<Key>,
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) concurrency: NonZeroU8,
     pub(crate) timeout: Duration,
     pub(crate) retry_status: Vec<StatusCode>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Binary,
-    Structured,
 }
 
 impl Settings {
@@ -46,7 +41,7 @@ impl Settings {
         Some(Self {
             origin: format!("{scheme}://{authority}"),
             url,
-            mode: Mode::Binary,
+            mode: ContentMode::Binary,
             keys: Vec::new(),
             authorization: None,
             concurrency: NonZeroU8::MIN,
@@ -60,7 +55,7 @@ impl Settings {
             let expected = "http://host[:port]/path or https://, without user and password (these go to WEBHOOK_AUTHORIZATION)";
             SettingError::invalid_secret("WEBHOOK_URL", expected)
         })?;
-        settings.mode = mode(&setting_or("WEBHOOK_MODE", "binary"))?;
+        settings.mode = content_mode_setting("WEBHOOK_MODE")?;
         settings.keys = signature::keys(&setting_or("WEBHOOK_SECRET", "")).ok_or_else(|| {
             let expected =
                 "whsec_ and 24 to 64 bytes in Base64, or several such with spaces between";
@@ -78,16 +73,7 @@ impl Settings {
                 ));
             }
         }
-        if let Some(timeout) = parsed_setting::<humantime::Duration>("WEBHOOK_TIMEOUT", TIMEOUT)? {
-            settings.timeout = *timeout;
-            if !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&*timeout) {
-                return Err(SettingError::invalid(
-                    "WEBHOOK_TIMEOUT",
-                    &timeout.to_string(),
-                    TIMEOUT,
-                ));
-            }
-        }
+        settings.timeout = timeout_setting("WEBHOOK_TIMEOUT", settings.timeout)?;
         settings.retry_status = retry_status(&setting_or("WEBHOOK_RETRY_STATUS", ""))?;
         Ok(settings)
     }
@@ -97,19 +83,6 @@ impl Settings {
 const MAX_CONCURRENCY: u8 = 32;
 
 const CONCURRENCY: &str = "a whole number of requests, 1 to 32";
-
-const TIMEOUT: &str = "a duration from 10ms to 1h, such as 4500ms";
-
-fn mode(text: &str) -> Result<Mode, SettingError> {
-    match text {
-        "binary" => Ok(Mode::Binary),
-        "structured" => Ok(Mode::Structured),
-        other => {
-            let expected = "binary or structured";
-            Err(SettingError::invalid("WEBHOOK_MODE", other, expected))
-        }
-    }
-}
 
 fn authorization() -> Result<Option<HeaderValue>, SettingError> {
     let Ok(text) = setting("WEBHOOK_AUTHORIZATION") else {

@@ -23,7 +23,7 @@ fn every_attribute_is_a_header_and_the_data_are_as_they_were() {
     assert_eq!(message.subject, "events.after:signup");
     assert_eq!(message.data, br#"{"user":1}"#);
     let expected = [
-        ("Nats-Msg-Id", "1%20%C3%BC"),
+        ("Nats-Msg-Id", "/tests%201%20%C3%BC"),
         ("ce-specversion", "1.0"),
         ("ce-id", "1%20%C3%BC"),
         ("ce-source", "/tests"),
@@ -37,6 +37,27 @@ fn every_attribute_is_a_header_and_the_data_are_as_they_were() {
     assert_eq!(message.headers, expected.into());
     let (status, log) = host.stop();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn the_same_id_of_another_source_is_another_event() {
+    let Some(server) = server() else { return };
+    let workspace = workspace(&server.address(), "");
+    let host = workspace.serve();
+    for source in ["/a", "/b", "/a"] {
+        let mut event = event();
+        event["source"] = source.into();
+        assert_eq!(host.post(&STRUCTURED, event.to_string()).status, 202);
+    }
+    wait_for("three deliveries", || {
+        (the_book(&host).delivered == 3).then_some(())
+    });
+    let messages = server.messages(STREAM);
+    let sources: Vec<&str> = messages
+        .iter()
+        .map(|message| message.headers["ce-source"].as_str())
+        .collect();
+    assert_eq!(sources, ["/a", "/b"]);
 }
 
 #[test]

@@ -29,6 +29,22 @@ fn an_event_no_stream_takes_is_a_dead_letter_that_says_so() {
 }
 
 #[test]
+fn a_stream_that_is_missing_for_all_events_is_waited_for() {
+    let Some(server) = server() else { return };
+    let workspace = workspace(&server.address(), "NATS_SUBJECT = \"late\"");
+    let host = workspace.serve();
+    assert_eq!(host.post_batch("event", 10).status, 202);
+    host.wait_for_log(
+        "no stream takes the subject \\\"late\\\"; create one, or change NATS_SUBJECT",
+    );
+    let book = the_book(&host);
+    assert_eq!((book.pending, book.dead), (10, 0));
+    server.create_stream("late", &["late"], &json!({}));
+    wait_for("the events", || (server.len("late") == 10).then_some(()));
+    assert_eq!(server.ids("late"), ids("event", 10));
+}
+
+#[test]
 fn an_event_that_cannot_be_sent_is_a_dead_letter_and_the_others_arrive() {
     let configuration = "jetstream {}\nmax_payload: 4096";
     let Some(server) = NatsServer::with(configuration, json!({})) else {

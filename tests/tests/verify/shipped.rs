@@ -10,9 +10,6 @@ use serde_json::json;
 
 use super::Subject;
 
-/// As much as is published where nothing else is said: the time of all tests counts.
-const MANY: [&str; 2] = ["--memory-events", "20000"];
-
 #[test]
 fn redis_streams() {
     // Small enough for an event to be too large.
@@ -24,7 +21,7 @@ fn redis_streams() {
         server.address(),
         server.url()
     );
-    let run = Subject::shipped("redis-streams", &manifest).verify(&MANY);
+    let run = Subject::shipped("redis-streams", &manifest).verify(&[]);
     run.assert_passed(&["real-restart", "repeats"]);
 }
 
@@ -87,7 +84,7 @@ fn rabbitmq() {
     let subject = Subject::shipped("rabbitmq", &manifest);
     subject.profile("max_event = \"2MiB\"\n");
     subject
-        .verify(&MANY)
+        .verify(&[])
         .assert_passed(&["real-restart", "repeats"]);
 }
 
@@ -105,7 +102,7 @@ fn nats_jetstream() {
         "[grants]\ntcp = [\"{address}\"]\n[grants.env]\nNATS_URL = \"nats://{address}\"\n\
          NATS_USER = \"ada\"\nNATS_PASSWORD = \"secret word\"\n"
     );
-    let run = Subject::shipped("nats-jetstream", &manifest).verify(&MANY);
+    let run = Subject::shipped("nats-jetstream", &manifest).verify(&[]);
     run.assert_passed(&["real-restart"]);
 }
 
@@ -123,7 +120,7 @@ fn kafka() {
     let subject = Subject::shipped("kafka", &manifest);
     // What the server of the tests takes.
     subject.profile("max_event = \"2000000\"\n");
-    let run = subject.verify(&MANY);
+    let run = subject.verify(&[]);
     run.assert_passed(&["refused-event", "real-restart", "repeats"]);
 }
 
@@ -134,7 +131,7 @@ fn webhook() {
         "[grants]\nhttp = [\"{origin}\"]\nenv = {{ WEBHOOK_URL = \"{origin}/events\" }}\n\
          [limits]\nbatch = 32\n"
     );
-    let run = Subject::shipped("webhook", &manifest).verify(&MANY);
+    let run = Subject::shipped("webhook", &manifest).verify(&[]);
     run.assert_passed(&["credentials", "real-restart", "repeats"]);
 }
 
@@ -192,7 +189,7 @@ fn file() {
         subject.workspace.path().join("data/out").display()
     );
     std::fs::write(subject.file.with_extension("toml"), manifest).expect("a manifest");
-    subject.verify(&MANY).assert_passed(&[
+    subject.verify(&[]).assert_passed(&[
         "refused-event",
         "too-large",
         "credentials",
