@@ -123,7 +123,11 @@ fn hostile_servers_are_explained_and_harm_no_other_plugin() {
         ("slow", slow, "it does not answer in time"),
         ("huge", huge, "it sent a frame of 4294967295 bytes"),
         ("chatty", chatty, "it does not answer in time"),
-        ("deep", deep, "it sent more than 64 tables in each other"),
+        (
+            "deep",
+            deep,
+            "it sent tables or arrays nested more than 64 deep",
+        ),
         ("ends", ends, "it closed the connection"),
     ];
     let workspace = Workspace::new();

@@ -111,7 +111,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Ok(report) if report.undecided > 0 => Ok(ExitCode::from(COULD_NOT_RUN)),
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("backhaul: {error:#}");
+            let _ = writeln!(std::io::stderr(), "backhaul: {error:#}");
             Ok(ExitCode::from(COULD_NOT_RUN))
         }
     }

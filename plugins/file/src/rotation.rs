@@ -55,10 +55,10 @@ impl Rotated {
         let times = self.times()?;
         for time in times.iter().take(times.len().saturating_sub(keep)) {
             let path = self.path(*time);
+            // Begun, and cut short. Alone it would not be found any more.
+            remove_if_there(&with_suffix(&path, PART))?;
             remove_if_there(&path)?;
             remove_if_there(&with_suffix(&path, GZIP))?;
-            // Begun, and cut short.
-            remove_if_there(&with_suffix(&path, PART))?;
         }
         Ok(())
     }

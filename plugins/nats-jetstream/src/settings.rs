@@ -52,7 +52,7 @@ impl Settings {
 
 const SUBJECT: &str = "events.{type}";
 
-/// Only together they are unique, and no source has a space.
+/// Only together they are unique. A source is a URI reference, which has no space.
 const MSG_ID: &str = "{source} {id}";
 
 const TIMEOUT: Duration = Duration::from_millis(2500);

@@ -20,7 +20,7 @@ const FIRST_FRAMES: usize = 8_192;
 /// memory twice.
 const MUCH: usize = 256 * 1024;
 
-/// So many tables and lists may lie in each other. RabbitMQ has three.
+/// So deep tables and arrays may be nested. RabbitMQ has three.
 const DEEPEST: usize = 64;
 
 /// A connection, and what was received of the next frame.
@@ -135,7 +135,7 @@ impl Frames {
         let bytes = &self.received[..size];
         // A body has no tables.
         if matches!(bytes[0], 1 | 2) && is_deep(bytes) {
-            let message = format!("it sent more than {DEEPEST} tables in each other");
+            let message = format!("it sent tables or arrays nested more than {DEEPEST} deep");
             return Err(Broken::Violation(message));
         }
         let frame = match parse_frame(bytes) {
@@ -200,7 +200,7 @@ impl Frames {
     }
 }
 
-/// Whether tables and lists may lie in each other deeper than [`DEEPEST`]. The codec
+/// Whether tables and arrays may be nested deeper than [`DEEPEST`]. The codec
 /// calls itself for each, as deep as the server likes.
 ///
 /// Each begins with its type and its length. Wherever that could be so, one is
@@ -211,7 +211,8 @@ fn is_deep(frame: &[u8]) -> bool {
         if let [b'F' | b'A', length @ ..] = bytes {
             let length = u32::from_be_bytes(length.try_into().expect("4 bytes")) as usize;
             ends.retain(|end| *end > at);
-            ends.extend(Some(at + 5 + length).filter(|end| *end <= frame.len()));
+            let end = length.checked_add(at + 5);
+            ends.extend(end.filter(|end| *end <= frame.len()));
             if ends.len() > DEEPEST {
                 return true;
             }

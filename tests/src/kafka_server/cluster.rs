@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::KafkaServer;
 use super::properties::Properties;
@@ -28,6 +29,7 @@ impl KafkaServer {
     /// What this broker knows of the partitions of a topic, by number.
     pub fn cluster_view(&self, topic: &str) -> std::io::Result<Vec<Partition>> {
         let mut stream = TcpStream::connect(self.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(&metadata_request(topic))?;
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;

@@ -30,11 +30,13 @@ fn workspace(first: &KafkaServer, second: &KafkaServer) -> Workspace {
 /// the first alone.
 fn wait_for_leaders(first: &KafkaServer, of_second: usize) {
     let copies = if of_second == 0 { 1 } else { 2 };
+    let all = usize::try_from(PARTITIONS).expect("a count");
     wait_for("the partitions to change their leader", || {
         let partitions = first.cluster_view(TOPIC).ok()?;
         let second = partitions.iter().filter(|p| p.leader == 2).count();
+        let first = partitions.iter().filter(|p| p.leader == 1).count();
         let in_sync = partitions.iter().all(|p| p.in_sync == copies);
-        (second == of_second && in_sync).then_some(())
+        (second == of_second && first + second == all && in_sync).then_some(())
     });
 }
 
@@ -47,6 +49,14 @@ fn nothing_is_lost_doubled_or_reordered_while_partitions_change_their_leader() {
     wait_for_leaders(&first, 2);
     let workspace = workspace(&first, &second);
     let host = workspace.serve();
+
+    /// Ends the posting, also when this test fails.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
 
     let is_over = AtomicBool::new(false);
     let batches = std::thread::scope(|scope| {
@@ -61,15 +71,16 @@ fn nothing_is_lost_doubled_or_reordered_while_partitions_change_their_leader() {
             }
             batches
         });
+        let end = End(&is_over);
         // A crash, and an orderly end, which hands the partitions over first. Each time
         // they come back while their leader of the meantime is there.
-        for end in [KafkaServer::kill, KafkaServer::stop] {
-            end(&mut second);
+        for go in [KafkaServer::kill, KafkaServer::stop] {
+            go(&mut second);
             wait_for_leaders(&first, 0);
             second.start_again();
             wait_for_leaders(&first, 2);
         }
-        is_over.store(true, Ordering::SeqCst);
+        drop(end);
         posting.join().expect("all were taken")
     });
 
