@@ -73,8 +73,8 @@ pub fn parsed_setting<T: FromStr>(name: &str, expected: &str) -> Result<Option<T
 ///
 /// If it is no such duration.
 pub fn timeout_setting(name: &str, default: Duration) -> Result<Duration, SettingError> {
-    let example = humantime::format_duration(default);
-    let expected = format!("a duration from 10ms to 1h, such as {example}");
+    let example = default.as_millis();
+    let expected = format!("a duration from 10ms to 1h, such as {example}ms");
     let timeout = parsed_setting::<humantime::Duration>(name, &expected)?;
     let timeout = timeout.map_or(default, Into::into);
     if !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&timeout) {

@@ -114,7 +114,7 @@ mod tests {
     fn in_binary_mode_every_attribute_is_a_header_and_none_makes_another() {
         let settings = Settings::default();
         let sent = sent(&settings, &event()).unwrap();
-        let headers = "NATS/1.0\r\nNats-Msg-Id: /test%201%202\r\nce-specversion: 1.0\r\nce-id: 1%202\r\n\
+        let headers = "NATS/1.0\r\nNats-Msg-Id: /test%0A1%202\r\nce-specversion: 1.0\r\nce-id: 1%202\r\n\
              ce-source: /test\r\nce-type: after:signup\r\nce-time: 1970-01-01T00:00:00Z\r\n\
              ce-datacontenttype: text/plain%0D%0Ax:%20y\r\n\r\n";
         let (head, total) = (headers.len(), headers.len() + 4);

@@ -7,7 +7,7 @@
 //! | `NATS_TOKEN` | to log in with | none |
 //! | `NATS_NKEY` | seed of a user's NKey (`SU...`) to log in with | none |
 //! | `NATS_SUBJECT` | template of the subject | `events.{type}` |
-//! | `NATS_MSG_ID` | template of what a stream tells repeats by | `{source} {id}` |
+//! | `NATS_MSG_ID` | template of what a stream tells repeats by | source and id, a line end between |
 //! | `NATS_MODE` | content mode of CloudEvents: `binary` or `structured` | `binary` |
 //! | `NATS_TIMEOUT` | for the acknowledgements of a batch, 10ms to 1h | `2500ms` |
 
@@ -52,8 +52,9 @@ impl Settings {
 
 const SUBJECT: &str = "events.{type}";
 
-/// Only together they are unique. A source is a URI reference, which has no space.
-const MSG_ID: &str = "{source} {id}";
+/// Only together they are unique. No attribute has a line end, so no two of them make
+/// the same text.
+const MSG_ID: &str = "{source}\n{id}";
 
 const TIMEOUT: Duration = Duration::from_millis(2500);
 

@@ -23,7 +23,7 @@ fn every_attribute_is_a_header_and_the_data_are_as_they_were() {
     assert_eq!(message.subject, "events.after:signup");
     assert_eq!(message.data, br#"{"user":1}"#);
     let expected = [
-        ("Nats-Msg-Id", "/tests%201%20%C3%BC"),
+        ("Nats-Msg-Id", "/tests%0A1%20%C3%BC"),
         ("ce-specversion", "1.0"),
         ("ce-id", "1%20%C3%BC"),
         ("ce-source", "/tests"),
@@ -44,20 +44,28 @@ fn the_same_id_of_another_source_is_another_event() {
     let Some(server) = server() else { return };
     let workspace = workspace(&server.address(), "");
     let host = workspace.serve();
-    for source in ["/a", "/b", "/a"] {
+    // The last two have the same text but for where the source ends.
+    for (source, id) in [
+        ("/a", "1"),
+        ("/b", "1"),
+        ("/a", "1"),
+        ("/a 1", "2"),
+        ("/a", "1 2"),
+    ] {
         let mut event = event();
         event["source"] = source.into();
+        event["id"] = id.into();
         assert_eq!(host.post(&STRUCTURED, event.to_string()).status, 202);
     }
-    wait_for("three deliveries", || {
-        (the_book(&host).delivered == 3).then_some(())
+    wait_for("all deliveries", || {
+        (the_book(&host).delivered == 5).then_some(())
     });
     let messages = server.messages(STREAM);
     let sources: Vec<&str> = messages
         .iter()
         .map(|message| message.headers["ce-source"].as_str())
         .collect();
-    assert_eq!(sources, ["/a", "/b"]);
+    assert_eq!(sources, ["/a", "/b", "/a%201", "/a"]);
 }
 
 #[test]

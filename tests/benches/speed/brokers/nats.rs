@@ -74,7 +74,7 @@ impl Client for Publisher {
 /// The same as the plugin's.
 fn headers(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let msg_id = format!("{}%20{}", event.source(), event.id());
+    let msg_id = format!("{}%0A{}", event.source(), event.id());
     headers.insert("Nats-Msg-Id", msg_id);
     headers.insert("ce-specversion", "1.0");
     headers.insert("ce-id", event.id());
