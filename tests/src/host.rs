@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::redis_server::pid;
+use crate::process::pid;
 use crate::{compiled_code, components, wait_for};
 
 /// A temporary folder to run the program in, with `plugins/` in it, and one for

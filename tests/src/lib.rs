@@ -12,6 +12,7 @@
 //! - [`webhook_server`]: an HTTP server that keeps what is posted to it.
 //! - [`hostile_server`]: servers that do not speak the protocol they are taken for.
 //! - [`line_server`]: a server that stores lines, with the fewest words a backend needs.
+//! - [`process`]: what servers are started with.
 //! - [`redis_server`]: a real Redis server on a free port.
 //! - [`rabbitmq_server`]: a real RabbitMQ server, and what arrived in its queues.
 //! - [`nats_server`]: a real NATS server with JetStream on a free port.
@@ -37,6 +38,7 @@ pub mod load;
 pub mod moto_server;
 pub mod nats_server;
 pub mod oracle;
+pub mod process;
 pub mod proxy;
 pub mod rabbitmq_server;
 pub mod redis_server;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::redis_server::free_port;
+use crate::process::free_port;
 use crate::{components, skip, wait_for};
 
 /// The region of every queue and topic.

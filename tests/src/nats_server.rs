@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::redis_server::{free_port, pid};
+use crate::process::{free_port, pid};
 use crate::{skip, wait_for};
 
 /// A `nats-server` process with a folder of its own. Its streams survive

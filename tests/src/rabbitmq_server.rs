@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::redis_server::{free_port, pid};
+use crate::process::{free_port, pid};
 use crate::{skip, wait_for};
 
 /// The server itself. The command in the path does no more than change the user.
@@ -75,6 +75,21 @@ impl RabbitMqServer {
         let server = Arc::new(RabbitMqServer::with("")?);
         *shared = Arc::downgrade(&server);
         Some(server)
+    }
+
+    /// A server of one's own that speaks TLS on `port` as well, with a certificate and its
+    /// key; further lines of its configuration file.
+    pub fn with_tls(
+        port: u16,
+        (certificate, key): (PathBuf, PathBuf),
+        configuration: &str,
+    ) -> Option<RabbitMqServer> {
+        RabbitMqServer::with(&format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n{configuration}",
+            certificate.display(),
+            key.display(),
+        ))
     }
 
     /// A server of one's own, with further lines of its configuration file.

@@ -1,14 +1,13 @@
 //! A real Redis server.
 
-use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 
 use redis::{Commands, Connection};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::process::{free_port, pid};
 use crate::{skip, wait_for};
 
 /// A `redis-server` process with a folder of its own. What it has stored
@@ -21,6 +20,25 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    /// A server that speaks TLS on `port` as well, with a certificate and its key; further
+    /// `arguments`.
+    pub fn with_tls(
+        port: u16,
+        (certificate, key): (PathBuf, PathBuf),
+        arguments: &[&str],
+    ) -> Option<RedisServer> {
+        let port = port.to_string();
+        let tls = [
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            certificate.to_str()?,
+            "--tls-key-file",
+            key.to_str()?,
+        ];
+        RedisServer::with(&[&tls[..], arguments].concat())
+    }
+
     /// Starts a server on a free port; `None`, and the test is skipped, if this
     /// machine has none.
     pub fn start() -> Option<RedisServer> {
@@ -173,26 +191,6 @@ impl Drop for RedisServer {
             // Also ends one that is frozen.
             let _ = process.kill();
             let _ = process.wait();
-        }
-    }
-}
-
-pub(crate) fn pid(process: &Child) -> Pid {
-    Pid::from_child(process)
-}
-
-/// A port that was free a moment ago, and that this process has asked for once only: the
-/// system may give one again that nobody listens at yet.
-pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("the port").port();
-        let mut given = GIVEN
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if given.insert(port) {
-            return port;
         }
     }
 }

@@ -171,10 +171,7 @@ fn emit_says_what_is_wrong_and_what_to_do() {
     assert!(refused(&["", "--to", &url]).contains("`type` is missing or empty"));
     assert!(refused(&["t", "--to", "ftp://x"]).contains("is not a URL"));
     assert!(refused(&["t", "--to", &url]).contains("no plugin is loaded"));
-    let nowhere = format!(
-        "http://127.0.0.1:{}",
-        backhaul_tests::redis_server::free_port()
-    );
+    let nowhere = format!("http://127.0.0.1:{}", backhaul_tests::process::free_port());
     assert!(refused(&["t", "--to", &nowhere]).contains("is `backhaul serve` running there?"));
 }
 

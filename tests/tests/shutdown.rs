@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use backhaul_tests::host::{Host, Workspace};
 use backhaul_tests::redis_server::RedisServer;
-use backhaul_tests::{components, redis_server, wait_for};
+use backhaul_tests::{components, process, wait_for};
 
 fn redis_manifest(address: &str) -> String {
     format!("[grants]\ntcp = [\"{address}\"]\nenv = {{ REDIS_URL = \"redis://{address}\" }}\n")
@@ -41,7 +41,7 @@ fn sigterm_under_load_delivers_everything_that_was_answered_202() {
 
 /// A host with 7 events for a server that is not there.
 fn serve_in_vain(workspace: &Workspace, arguments: &[&str]) -> Host {
-    let nowhere = format!("127.0.0.1:{}", redis_server::free_port());
+    let nowhere = format!("127.0.0.1:{}", process::free_port());
     let component = components::plugin("redis-streams");
     workspace.add_plugin("redis-streams", &component, &redis_manifest(&nowhere));
     let host = workspace.serve_with(arguments);

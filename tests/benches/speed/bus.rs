@@ -11,12 +11,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::event;
-use crate::report::{Better, ROUNDS, Report, percentile};
+use crate::report::{ALONE, Better, PAUSE, ROUNDS, Report};
 
 const EVENTS: usize = 400_000;
-
-/// How many events a round has of which each is alone.
-const ALONE: usize = 500;
 
 pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
     for (name, producers) in [("bus-pool", 1), ("bus-pool-8", 8)] {
@@ -38,8 +35,8 @@ pub(crate) async fn run(report: &Report) -> anyhow::Result<()> {
 
 /// From the emit until the handler has begun: the median and the 99th percentile.
 async fn latency(report: &Report) -> anyhow::Result<()> {
-    let names = [("pool-latency-p50", 0.5), ("pool-latency-p99", 0.99)];
-    if !names.iter().any(|(name, _)| report.wants(name)) {
+    let names = ["pool-latency-p50", "pool-latency-p99"];
+    if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
     let mut rounds = Vec::new();
@@ -56,7 +53,7 @@ async fn latency(report: &Report) -> anyhow::Result<()> {
             for _ in 0..ALONE {
                 let (event, before) = (event(), Instant::now());
                 bus.emit(event).await?;
-                times.push(until(&mut told, before).await?);
+                times.push(waited(&mut told, before).await?);
             }
             bus.close(Duration::from_secs(5)).await?;
             anyhow::Ok(times)
@@ -75,32 +72,24 @@ async fn latency(report: &Report) -> anyhow::Result<()> {
             for _ in 0..ALONE {
                 let (event, before) = (event(), Instant::now());
                 sender.send(event).await?;
-                times.push(until(&mut told, before).await?);
+                times.push(waited(&mut told, before).await?);
             }
             anyhow::Ok(times)
         });
         rounds.push((ours, theirs.await??));
     }
-    for (name, at) in names {
-        let of = |times: &[f64]| percentile(times.iter().copied(), at);
-        let rounds: Vec<_> = rounds
-            .iter()
-            .map(|(ours, theirs)| (of(ours), of(theirs)))
-            .collect();
-        let note =
-            "one event each 2 ms, emit to the handler; theirs: tokio::sync::mpsc, one receiver";
-        report.compare(name, "us", Better::Lower, &rounds, note);
-    }
+    let note = "one event each 2 ms, emit to the handler; theirs: tokio::sync::mpsc, one receiver";
+    report.latencies(&names, &rounds, note);
     Ok(())
 }
 
 /// How long after `before` the handler began, in microseconds; then a pause.
-async fn until(
+async fn waited(
     told: &mut mpsc::UnboundedReceiver<Instant>,
     before: Instant,
 ) -> anyhow::Result<f64> {
     let started = told.recv().await.context("the handler is gone")?;
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    tokio::time::sleep(PAUSE).await;
     Ok(started.duration_since(before).as_secs_f64() * 1e6)
 }
 

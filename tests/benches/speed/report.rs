@@ -2,11 +2,17 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// How often each side is measured.
 pub(crate) const ROUNDS: usize = 7;
+
+/// How many events a round has of which each is alone, and how long nothing happens
+/// after each.
+pub(crate) const ALONE: usize = 500;
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
 /// Which way is better.
 #[derive(Clone, Copy, PartialEq)]
@@ -59,6 +65,23 @@ impl Report {
         }));
     }
 
+    /// Adds the median and the 99th percentile of each side's times, in microseconds.
+    pub(crate) fn latencies<N: AsRef<str>>(
+        &self,
+        names: &[N; 2],
+        rounds: &[(Vec<f64>, Vec<f64>)],
+        note: &str,
+    ) {
+        for (name, at) in names.iter().zip([0.5, 0.99]) {
+            let of = |times: &[f64]| percentile(times.iter().copied(), at);
+            let rounds: Vec<_> = rounds
+                .iter()
+                .map(|(ours, theirs)| (of(ours), of(theirs)))
+                .collect();
+            self.compare(name.as_ref(), "us", Better::Lower, &rounds, note);
+        }
+    }
+
     /// Adds a figure that has no alternative.
     pub(crate) fn figure(&self, name: &str, unit: &str, rounds: &[f64], note: &str) {
         let ours = median(rounds.iter().copied());
@@ -99,7 +122,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// The value that the share `at` of all values is not above.
-pub(crate) fn percentile(values: impl Iterator<Item = f64>, at: f64) -> f64 {
+fn percentile(values: impl Iterator<Item = f64>, at: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

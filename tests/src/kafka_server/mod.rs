@@ -20,7 +20,7 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::redis_server::pid;
+use crate::process::pid;
 use crate::{components, wait_for};
 
 pub use properties::TlsListener;

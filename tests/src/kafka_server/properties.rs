@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::redis_server::free_port;
+use crate::process::free_port;
 use crate::skip;
 
 /// The file they are in.

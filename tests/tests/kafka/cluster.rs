@@ -8,7 +8,7 @@ use backhaul_tests::host::Workspace;
 use backhaul_tests::kafka_server::KafkaServer;
 use backhaul_tests::wait_for;
 
-use crate::{ids, wait_for_delivery};
+use crate::{assert_each_once, ids, wait_for_delivery};
 
 const TOPIC: &str = "replicated";
 const PARTITIONS: i32 = 4;
@@ -84,7 +84,7 @@ fn nothing_is_lost_doubled_or_reordered_while_partitions_change_their_leader() {
         posting.join().expect("all were taken")
     });
 
-    let mut expected: Vec<String> = (0..batches)
+    let expected: Vec<String> = (0..batches)
         .flat_map(|batch| ids(&format!("event-{batch}"), 50))
         .collect();
     wait_for_delivery(&host, expected.len() as u64);
@@ -95,15 +95,8 @@ fn nothing_is_lost_doubled_or_reordered_while_partitions_change_their_leader() {
         assert!(places.is_sorted(), "partition {partition}: {places:?}");
         assert!(!places.is_empty(), "partition {partition}");
     }
-    let mut arrived: Vec<&str> = messages.iter().map(|m| m.id()).collect();
-    arrived.sort_unstable();
-    expected.sort_unstable();
-    assert!(
-        arrived == expected,
-        "{} of {}",
-        arrived.len(),
-        expected.len()
-    );
+    let arrived = messages.iter().map(|m| m.id().to_owned()).collect();
+    assert_each_once(arrived, expected);
     let (status, log) = host.stop();
     assert_eq!(status.code(), Some(0), "{log}");
 }

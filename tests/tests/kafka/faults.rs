@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::{ids, the_book, topic, wait_for_delivery, workspace, workspace_for};
+use crate::{assert_each_once, ids, the_book, topic, wait_for_delivery, workspace, workspace_for};
 use backhaul_tests::kafka_server::KafkaServer;
 use backhaul_tests::proxy::{Fault, Proxy};
 use backhaul_tests::wait_for;
@@ -73,15 +73,7 @@ fn what_was_stored_without_an_answer_is_not_stored_again() {
         proxy.set(Fault::None);
         wait_for_delivery(&host, expected.len() as u64);
     }
-    let mut arrived = server.ids(&topic);
-    arrived.sort();
-    expected.sort();
-    assert!(
-        arrived == expected,
-        "{} of {}",
-        arrived.len(),
-        expected.len()
-    );
+    assert_each_once(server.ids(&topic), expected);
     let (status, log) = host.stop();
     assert_eq!(status.code(), Some(0), "{log}");
 }

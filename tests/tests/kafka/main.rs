@@ -62,3 +62,11 @@ fn the_book(host: &Host) -> Book {
 fn ids(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}")).collect()
 }
+
+/// All of these arrived, each once, in any order.
+fn assert_each_once(mut arrived: Vec<String>, mut expected: Vec<String>) {
+    arrived.sort_unstable();
+    expected.sort_unstable();
+    let (count, all) = (arrived.len(), expected.len());
+    assert!(arrived == expected, "{count} of {all}");
+}

@@ -3,7 +3,7 @@
 use backhaul_tests::certificates::{Certificates, UNTRUSTED, Untrusted};
 use backhaul_tests::host::Workspace;
 use backhaul_tests::kafka_server::{KafkaServer, TlsListener};
-use backhaul_tests::redis_server::free_port;
+use backhaul_tests::process::free_port;
 use backhaul_tests::{components, wait_for};
 
 const TOPIC: &str = "private";

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use backhaul_tests::certificates::{Certificates, UNTRUSTED};
 use backhaul_tests::components;
 use backhaul_tests::host::Workspace;
+use backhaul_tests::process::free_port;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
-use backhaul_tests::redis_server::free_port;
 use lapin::ExchangeKind::Topic;
 
 /// An exchange, and the queue that gets all of it.
@@ -15,18 +15,13 @@ const PRIVATE: &str = "private";
 /// A server that speaks TLS on `port`, and does as `more` says.
 fn server(
     certificates: &Certificates,
-    (certificate, key): (PathBuf, PathBuf),
+    certificate: (PathBuf, PathBuf),
     port: u16,
     more: &str,
 ) -> Option<RabbitMqServer> {
-    let configuration = format!(
-        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
-         ssl_options.certfile = {}\nssl_options.keyfile = {}\n{more}",
-        certificates.roots().display(),
-        certificate.display(),
-        key.display(),
-    );
-    let server = RabbitMqServer::with(&configuration)?;
+    let roots = certificates.roots().display().to_string();
+    let configuration = format!("ssl_options.cacertfile = {roots}\n{more}");
+    let server = RabbitMqServer::with_tls(port, certificate, &configuration)?;
     server.declare_exchange(PRIVATE, Topic);
     server.bind(PRIVATE, PRIVATE, "#");
     Some(server)
@@ -100,6 +95,7 @@ fn a_rabbitmq_that_is_not_trusted_gets_no_event_until_it_is() {
         certificates.server(None);
         server.start_again();
         assert_eq!(server.take_count(PRIVATE, 1).len(), 1);
-        host.stop();
+        let (status, log) = host.stop();
+        assert_eq!(status.code(), Some(0), "{log}");
     }
 }

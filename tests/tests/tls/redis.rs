@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use backhaul_tests::books::wait_until_settled;
 use backhaul_tests::certificates::{Certificates, Issuer, UNTRUSTED};
 use backhaul_tests::host::{Host, Workspace};
-use backhaul_tests::redis_server::{RedisServer, free_port};
+use backhaul_tests::process::free_port;
+use backhaul_tests::redis_server::RedisServer;
 use backhaul_tests::{components, wait_for};
 
 const STREAM: &str = "backhaul:events";
@@ -13,22 +14,18 @@ const STREAM: &str = "backhaul:events";
 /// A server that speaks TLS on another port, which is returned as well.
 fn server(
     certificates: &Certificates,
-    (certificate, key): (PathBuf, PathBuf),
+    certificate: (PathBuf, PathBuf),
     port: u16,
     ask_clients: &str,
 ) -> Option<RedisServer> {
-    RedisServer::with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        certificate.to_str()?,
-        "--tls-key-file",
-        key.to_str()?,
+    let roots = certificates.roots();
+    let arguments = [
         "--tls-ca-cert-file",
-        certificates.roots().to_str()?,
+        roots.to_str()?,
         "--tls-auth-clients",
         ask_clients,
-    ])
+    ];
+    RedisServer::with_tls(port, certificate, &arguments)
 }
 
 /// With the plugin, which is granted the server's port by TLS.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use backhaul_tests::redis_server::free_port;
+use backhaul_tests::process::free_port;
 
 use super::Subject;
 

@@ -3,8 +3,9 @@
 use backhaul_tests::kafka_server::KafkaServer;
 use backhaul_tests::moto_server::{MotoServer, REGION};
 use backhaul_tests::nats_server::NatsServer;
+use backhaul_tests::process::free_port;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
-use backhaul_tests::redis_server::{RedisServer, free_port};
+use backhaul_tests::redis_server::RedisServer;
 use backhaul_tests::wait_for;
 use serde_json::json;
 

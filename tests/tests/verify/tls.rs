@@ -6,8 +6,9 @@ use std::path::Path;
 use backhaul_tests::certificates::{Certificates, Untrusted};
 use backhaul_tests::kafka_server::{KafkaServer, TlsListener};
 use backhaul_tests::nats_server::NatsServer;
+use backhaul_tests::process::free_port;
 use backhaul_tests::rabbitmq_server::RabbitMqServer;
-use backhaul_tests::redis_server::{RedisServer, free_port};
+use backhaul_tests::redis_server::RedisServer;
 use serde_json::json;
 
 use super::{Run, Subject};
@@ -33,50 +34,32 @@ fn verify(plugin: &str, grant: &str, variables: &str, roots: &Path) -> Run {
     Subject::shipped(plugin, &manifest).verify(&arguments)
 }
 
-fn redis(certificates: &Certificates, untrusted: Option<Untrusted>) -> Option<(RedisServer, u16)> {
-    let port = free_port();
-    let (certificate, key) = certificates.server(untrusted);
-    let server = RedisServer::with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        certificate.to_str()?,
-        "--tls-key-file",
-        key.to_str()?,
-        "--tls-auth-clients",
-        "no",
-    ])?;
-    Some((server, port))
+/// What comes of a Redis with such a certificate.
+fn verify_redis(untrusted: Option<Untrusted>) -> Option<(Run, u16)> {
+    let (certificates, port) = (Certificates::new(), free_port());
+    let arguments = ["--tls-auth-clients", "no"];
+    let _server = RedisServer::with_tls(port, certificates.server(untrusted), &arguments)?;
+    let run = verify(
+        "redis-streams",
+        &format!("tls://localhost:{port}"),
+        &format!("REDIS_URL = \"redis://localhost:{port}\""),
+        &certificates.roots(),
+    );
+    Some((run, port))
 }
 
 #[test]
 fn redis_streams() {
-    let certificates = Certificates::new();
-    let Some((_server, port)) = redis(&certificates, None) else {
-        return;
-    };
-    let run = verify(
-        "redis-streams",
-        &format!("tls://localhost:{port}"),
-        &format!("REDIS_URL = \"redis://localhost:{port}\""),
-        &certificates.roots(),
-    );
-    run.assert_passed(&[]);
+    if let Some((run, _)) = verify_redis(None) {
+        run.assert_passed(&[]);
+    }
 }
 
 #[test]
 fn a_server_that_is_not_trusted_cannot_be_read() {
-    let certificates = Certificates::new();
-    let untrusted = Some(Untrusted::UnknownIssuer);
-    let Some((_server, port)) = redis(&certificates, untrusted) else {
+    let Some((run, port)) = verify_redis(Some(Untrusted::UnknownIssuer)) else {
         return;
     };
-    let run = verify(
-        "redis-streams",
-        &format!("tls://localhost:{port}"),
-        &format!("REDIS_URL = \"redis://localhost:{port}\""),
-        &certificates.roots(),
-    );
     assert_eq!(run.code(), Some(2), "{}", run.text());
     let expected = format!("cannot speak TLS with localhost:{port}: invalid peer certificate");
     assert!(run.text().contains(&expected), "{}", run.text());
@@ -84,15 +67,8 @@ fn a_server_that_is_not_trusted_cannot_be_read() {
 
 #[test]
 fn rabbitmq() {
-    let certificates = Certificates::new();
-    let port = free_port();
-    let (certificate, key) = certificates.server(None);
-    let configuration = format!(
-        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {}\nssl_options.keyfile = {}",
-        certificate.display(),
-        key.display(),
-    );
-    let Some(_server) = RabbitMqServer::with(&configuration) else {
+    let (certificates, port) = (Certificates::new(), free_port());
+    let Some(_server) = RabbitMqServer::with_tls(port, certificates.server(None), "") else {
         return;
     };
     let run = verify(

@@ -12,10 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Bench, Broker, Client};
 use crate::event;
-use crate::report::{Better, ROUNDS, Report, percentile};
-
-const EVENTS: usize = 500;
-const PAUSE: Duration = Duration::from_millis(2);
+use crate::report::{ALONE, PAUSE, ROUNDS, Report};
 
 impl<B: Broker + 'static> Bench<B> {
     /// The median and the 99th percentile.
@@ -26,16 +23,9 @@ impl<B: Broker + 'static> Bench<B> {
             let theirs = tokio::spawn(theirs(self.broker.connect().await?)).await??;
             rounds.push((ours, theirs));
         }
-        for (name, at) in names.iter().zip([0.5, 0.99]) {
-            let of = |times: &[f64]| percentile(times.iter().copied(), at);
-            let rounds: Vec<_> = rounds
-                .iter()
-                .map(|(ours, theirs)| (of(ours), of(theirs)))
-                .collect();
-            let client = B::CLIENT;
-            let note = format!("one event each 2 ms, emit to acknowledgement; theirs: {client}");
-            report.compare(name, "us", Better::Lower, &rounds, &note);
-        }
+        let client = B::CLIENT;
+        let note = format!("one event each 2 ms, emit to acknowledgement; theirs: {client}");
+        report.latencies(names, &rounds, &note);
         Ok(())
     }
 }
@@ -46,7 +36,7 @@ async fn ours(backend: WasmBackend) -> anyhow::Result<Vec<f64>> {
     let bus = EventBus::with_backend(Delivery::new(backend, DeliveryOptions::default()));
     bus.forward("*".parse()?);
     let mut times = Vec::new();
-    for _ in 0..EVENTS {
+    for _ in 0..ALONE {
         let event = event();
         let started = Instant::now();
         bus.emit(event).await?;
@@ -60,7 +50,7 @@ async fn ours(backend: WasmBackend) -> anyhow::Result<Vec<f64>> {
 
 async fn theirs(mut client: Box<dyn Client>) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::new();
-    for _ in 0..EVENTS {
+    for _ in 0..ALONE {
         let event = event();
         let started = Instant::now();
         client.publish(&[event]).await?;
