@@ -2,10 +2,12 @@
 //! variables of `kafka`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -38,12 +40,7 @@ impl Kafka {
         let runtime = Handle::current();
         let login = login(setup)?;
         let brokers: Vec<String> = brokers.split(',').map(with_port).collect();
-        let mut tls = None;
-        for (host, port) in brokers.iter().filter_map(|broker| broker.rsplit_once(':')) {
-            if let (None, Ok(port)) = (&tls, port.parse()) {
-                tls = setup.tls(host, port)?;
-            }
-        }
+        let tls = tls(setup, &brokers)?;
         let opened = async {
             let mut builder = ClientBuilder::new(brokers);
             if let Some(config) = tls {
@@ -63,6 +60,21 @@ impl Kafka {
             place,
         })
     }
+}
+
+/// What is spoken TLS with, if the brokers are granted so. The client has one way for all.
+fn tls(setup: &Setup<'_>, brokers: &[String]) -> Result<Option<Arc<ClientConfig>>, ReaderError> {
+    let mut configs = Vec::new();
+    for broker in brokers {
+        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, ""));
+        configs.push(setup.tls(host, port.parse().unwrap_or(0))?);
+    }
+    if configs.iter().any(Option::is_some) && configs.iter().any(Option::is_none) {
+        let problem = "KAFKA_BROKERS has brokers that are granted by TLS and others that are not; \
+                       name those of one kind in the profile: [settings], KAFKA_BROKERS = \"...\"";
+        return Err(ReaderError(problem.to_owned()));
+    }
+    Ok(configs.into_iter().flatten().next())
 }
 
 async fn partitions(client: &Client, topic: &str) -> Result<Vec<Partition>, String> {

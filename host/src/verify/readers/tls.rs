@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -44,7 +44,8 @@ impl Setup<'_> {
     }
 }
 
-/// A port on loopback that leads to a server by TLS. It is closed when this is dropped.
+/// A port on loopback that leads to a server by TLS, for whoever of this machine connects
+/// to it. It is closed, and connections end, when this is dropped.
 pub(super) struct Tunnel {
     address: SocketAddr,
     task: JoinHandle<()>,
@@ -102,9 +103,11 @@ impl Server {
 }
 
 async fn accept(listener: TcpListener, server: Server) {
+    let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
         let server = server.clone();
-        tokio::spawn(async move {
+        connections.spawn(async move {
             // The client's own error says that the connection ended.
             if let Ok(mut stream) = server.connect().await {
                 let _ = client.set_nodelay(true);

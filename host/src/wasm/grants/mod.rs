@@ -69,12 +69,20 @@ impl fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// Whether the server at this host, as a manifest writes it, and port is reached by
-    /// TLS.
+    /// Whether the server at this host, a name or an address with or without brackets, and
+    /// port is reached by TLS.
     #[cfg(feature = "verify")]
     pub(crate) fn is_tls(&self, host: &str, port: u16) -> bool {
+        let address = host.parse::<std::net::IpAddr>();
+        let host = match address {
+            Ok(address) => Host::Address(address.to_canonical()),
+            Err(_) => match Host::new(host) {
+                Ok(host) => host,
+                Err(_) => return false,
+            },
+        };
         let mut granted = self.tcp.iter().filter(|grant| grant.port == port);
-        Host::new(host).is_ok_and(|host| granted.any(|grant| grant.is_tls() && grant.host == host))
+        granted.any(|grant| grant.is_tls() && grant.host == host)
     }
 
     /// Puts the grants into a context for one instance, other than the folders
@@ -92,5 +100,27 @@ impl Grants {
                 let allowed = network.check(address, purpose);
                 Box::pin(async move { allowed })
             });
+    }
+}
+
+#[cfg(all(test, feature = "verify"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_reached_by_tls_however_its_host_is_written() {
+        let parse = |text: &str| text.parse().expect("a grant");
+        let grants = Grants {
+            tcp: ["tls://[::1]:1", "tls+nats://Nats.internal:2", "redis:3"]
+                .map(parse)
+                .into(),
+            ..Grants::default()
+        };
+        for (host, port) in [("::1", 1), ("[::1]", 1), ("nats.internal.", 2)] {
+            assert!(grants.is_tls(host, port), "{host}");
+        }
+        for (host, port) in [("::1", 2), ("redis", 3), ("other", 2), ("", 1)] {
+            assert!(!grants.is_tls(host, port), "{host}");
+        }
     }
 }
